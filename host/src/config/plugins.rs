@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use yardarm_core::settings::{Reader, Size};
 use yardarm_core::{choices, settings};
-use yardarm_wasm::{AllAbstain, CacheLimits, CompileLimits, Compiler, Trust};
+use yardarm_wasm::{AdmissionRules, AllAbstain, CacheLimits, CompileLimits, Compiler, Trust};
 
 use super::HOUR;
 
@@ -89,7 +89,10 @@ impl PluginConfig {
             dir: self.dir.clone(),
             trust: self.trust,
             auto_bind: self.auto_bind,
-            all_abstain: self.all_abstain,
+            admission: AdmissionRules {
+                all_abstain: self.all_abstain,
+                vendor_headers: yardarm_launchdarkly::HEADER_PREFIXES,
+            },
             settle_time: self.settle_time,
             verify_interval: self.verify_interval,
             cache_dir: data_dir.map(|dir| dir.join("compiled-plugins")),

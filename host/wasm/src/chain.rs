@@ -23,7 +23,7 @@ use self::enriched::EnrichedContext;
 pub(crate) use self::link::{ChainLink, MissingRequired};
 use self::overlay::{EditedPayload, EditedResults};
 use crate::runtime::interface::{Authenticate, Decision, Enrich, Filter, TransformPayload, TransformResults};
-use crate::vocabulary::{AllAbstain, CallError, Policy};
+use crate::vocabulary::{AdmissionRules, AllAbstain, CallError, Policy};
 
 /// Time budget for all plugins of a request, unless the deadline of one of them is longer.
 const REQUEST_BUDGET: Duration = Duration::from_millis(10);
@@ -33,11 +33,11 @@ pub(crate) struct Chain {
     steps: Vec<ChainLink>,
     identity: u64,
     budget: Duration,
-    all_abstain: AllAbstain,
+    admission: AdmissionRules,
 }
 
 impl Chain {
-    pub(crate) fn new(steps: Vec<ChainLink>, all_abstain: AllAbstain) -> Self {
+    pub(crate) fn new(steps: Vec<ChainLink>, admission: AdmissionRules) -> Self {
         let mut digest = Sha256::new();
         for link in &steps {
             link.identify(&mut digest);
@@ -45,7 +45,7 @@ impl Chain {
         let digest: [u8; 32] = digest.finalize().into();
         let (identity, _) = digest.split_first_chunk::<8>().expect("a digest has 32 bytes");
         let longest = steps.iter().map(|link| link.bind().deadline).max().unwrap_or_default();
-        Self { identity: u64::from_le_bytes(*identity), budget: REQUEST_BUDGET.max(longest), steps, all_abstain }
+        Self { identity: u64::from_le_bytes(*identity), budget: REQUEST_BUDGET.max(longest), steps, admission }
     }
 
     async fn decide(&self, facts: &Arc<RequestFacts>) -> Result<Admission, HookFailure> {
@@ -61,7 +61,8 @@ impl Chain {
             if self.steps.len() > 1 {
                 began.get_or_insert_with(Instant::now);
             }
-            match link.ask(&facts.environment, &Authenticate { request: &request }, left, check::decision).await {
+            let check = |decision| check::decision(decision, self.admission.vendor_headers);
+            match link.ask(&facts.environment, &Authenticate { request: &request }, left, check).await {
                 Ok(check::Checked { decision: Decision::Allow { identity, .. }, response_headers }) => {
                     is_allowed = true;
                     headers.extend(response_headers);
@@ -81,7 +82,7 @@ impl Chain {
                 Err(error) => return Err(failure(link, &error)),
             }
         }
-        let class = match self.all_abstain {
+        let class = match self.admission.all_abstain {
             AllAbstain::Allow => None,
             AllAbstain::Forbidden => Some(DenialClass::Forbidden),
             AllAbstain::Unavailable => Some(DenialClass::Unavailable),

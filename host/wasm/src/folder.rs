@@ -41,7 +41,7 @@ use crate::staging::Stager;
 use crate::staging::cache::{Cache, CacheLimits};
 use crate::staging::compilation::{Compilation, CompileLimits, Compiler, Quarantine};
 use crate::status::{FolderStatus, PluginMetrics, View};
-use crate::vocabulary::AllAbstain;
+use crate::vocabulary::AdmissionRules;
 
 /// Time limit for reading binding files before the first request, on a file system that does not respond.
 const FIRST_LOOK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -57,8 +57,8 @@ pub struct Settings {
     pub trust: Trust,
     /// Whether a component without a binding file is bound to all its hooks in all environments.
     pub auto_bind: bool,
-    /// What happens to a request when every plugin of its `request-auth` chain abstains.
-    pub all_abstain: AllAbstain,
+    /// Rules for the decisions of `request-auth` chains.
+    pub admission: AdmissionRules,
     /// Folder of the cache of compiled components, in the data folder; no cache if absent, or if the data folder belongs
     /// to another user. Its index is in the store of the data folder.
     pub cache_dir: Option<PathBuf>,
@@ -106,7 +106,7 @@ impl Default for Settings {
             dir: PathBuf::from("./plugins.d"),
             trust: Trust::default(),
             auto_bind: true,
-            all_abstain: AllAbstain::default(),
+            admission: AdmissionRules::default(),
             cache_dir: None,
             cache_limits: CacheLimits::default(),
             compiler: Compiler::default(),

@@ -41,8 +41,8 @@ pub use self::status::{
     ActiveStatus, BindingStatus, FolderStatus, PluginMetrics, PluginStatus, Refusal, RowState, SetRow, SetState,
 };
 pub use self::vocabulary::{
-    AllAbstain, Bind, CALL_SECONDS, CompileStop, GuestSeries, GuestValue, Hook, HookMetrics, InstanceMetrics,
-    Isolation, LoadError, Pattern, Phase, Policy, Required, StagingStep, StatePolicy,
+    AdmissionRules, AllAbstain, Bind, CALL_SECONDS, CompileStop, GuestSeries, GuestValue, Hook, HookMetrics,
+    InstanceMetrics, Isolation, LoadError, Pattern, Phase, Policy, Required, StagingStep, StatePolicy,
 };
 
 #[cfg(test)]

@@ -9,14 +9,14 @@ use yardarm_core::hooks::{EnvironmentHooks, Plan};
 
 use crate::chain::{Chain, ChainLink, MissingRequired};
 use crate::plugin::Plugin;
-use crate::vocabulary::{AllAbstain, Hook};
+use crate::vocabulary::{AdmissionRules, Hook};
 
 /// All chains of all environments.
 pub(crate) struct PluginPlan {
     generation: u64,
     /// All links of each hook, in order.
     steps: [Vec<ChainLink>; Hook::ALL.len()],
-    all_abstain: AllAbstain,
+    admission: AdmissionRules,
     environments: RwLock<HashMap<EnvironmentLabel, Arc<EnvironmentHooks>>>,
 }
 
@@ -26,7 +26,7 @@ impl PluginPlan {
         generation: u64,
         plugins: impl IntoIterator<Item = &'a Arc<Plugin>>,
         missing: impl IntoIterator<Item = MissingRequired>,
-        all_abstain: AllAbstain,
+        admission: AdmissionRules,
     ) -> Self {
         let mut steps: [Vec<ChainLink>; Hook::ALL.len()] = Default::default();
         let bindings = plugins.into_iter().flat_map(|plugin| plugin.bindings.iter().cloned().map(ChainLink::Instance));
@@ -36,7 +36,7 @@ impl PluginPlan {
         for chain in &mut steps {
             chain.sort_by(|a, b| a.place().cmp(&b.place()));
         }
-        Self { generation, steps, all_abstain, environments: RwLock::default() }
+        Self { generation, steps, admission, environments: RwLock::default() }
     }
 
     /// Returns the order of one hook over all environments.
@@ -47,7 +47,7 @@ impl PluginPlan {
     fn chain(&self, hook: Hook, label: &EnvironmentLabel) -> Option<Arc<Chain>> {
         let steps: Vec<ChainLink> =
             self.steps[hook.index()].iter().filter(|link| link.bind().covers(label)).cloned().collect();
-        (!steps.is_empty()).then(|| Arc::new(Chain::new(steps, self.all_abstain)))
+        (!steps.is_empty()).then(|| Arc::new(Chain::new(steps, self.admission)))
     }
 }
 

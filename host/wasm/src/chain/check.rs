@@ -30,8 +30,8 @@ const RESPONSE_HEADERS: [&str; 8] = [
     "server-timing",
     "www-authenticate",
 ];
-/// Beginnings of names that belong to vendors, proxies or browsers' security.
-const RESERVED_HEADERS: [&str; 5] = ["x-ld-", "x-launchdarkly-", "x-accel-", "x-content-type-", "x-frame-"];
+/// Beginnings of names that belong to proxies or browsers' security.
+const RESERVED_HEADERS: [&str; 3] = ["x-accel-", "x-content-type-", "x-frame-"];
 
 /// Attributes that identify a context, or decide what is recorded of it.
 const FIXED_ATTRIBUTES: [&str; 4] = ["kind", "key", "anonymous", "_meta"];
@@ -51,8 +51,8 @@ struct Marks<'a> {
     version: Option<&'a RawValue>,
 }
 
-/// Requires a short identity and headers that plugins may add.
-pub(super) fn decision(decision: Decision) -> Result<Checked, CallError> {
+/// Requires a short identity and headers that plugins may add, whose names begin with none of `vendor_headers`.
+pub(super) fn decision(decision: Decision, vendor_headers: &[&str]) -> Result<Checked, CallError> {
     let (decision, response_headers) = match decision {
         Decision::Allow { identity, response_headers } => {
             if let Some(identity) = &identity {
@@ -63,11 +63,11 @@ pub(super) fn decision(decision: Decision) -> Result<Checked, CallError> {
                     return invalid(format!("an identity has at most {MOST_TAGS} tags"));
                 }
             }
-            (Decision::Allow { identity, response_headers: Vec::new() }, headers(response_headers)?)
+            (Decision::Allow { identity, response_headers: Vec::new() }, headers(response_headers, vendor_headers)?)
         }
         Decision::Deny { class, reason, retry_after, response_headers } => {
             let reason = reason.map(|reason| clean(&reason));
-            let response_headers = headers(response_headers)?;
+            let response_headers = headers(response_headers, vendor_headers)?;
             (Decision::Deny { class, reason, retry_after, response_headers: Vec::new() }, response_headers)
         }
         Decision::Abstain => (Decision::Abstain, Vec::new()),
@@ -75,15 +75,19 @@ pub(super) fn decision(decision: Decision) -> Result<Checked, CallError> {
     Ok(Checked { decision, response_headers })
 }
 
-fn headers(headers: Vec<(String, Vec<u8>)>) -> Result<Vec<(HeaderName, HeaderValue)>, CallError> {
+fn headers(
+    headers: Vec<(String, Vec<u8>)>,
+    vendor_headers: &[&str],
+) -> Result<Vec<(HeaderName, HeaderValue)>, CallError> {
     if headers.len() > MOST_HEADERS {
         return invalid(format!("a response gets at most {MOST_HEADERS} headers from one plugin"));
     }
-    headers.into_iter().map(|(name, value)| header(&name, &value)).collect()
+    headers.into_iter().map(|(name, value)| header(&name, &value, vendor_headers)).collect()
 }
 
-fn header(name: &str, value: &[u8]) -> Result<(HeaderName, HeaderValue), CallError> {
-    let is_own = name.starts_with("x-") && !RESERVED_HEADERS.iter().any(|reserved| name.starts_with(reserved));
+fn header(name: &str, value: &[u8], vendor_headers: &[&str]) -> Result<(HeaderName, HeaderValue), CallError> {
+    let is_own =
+        name.starts_with("x-") && !RESERVED_HEADERS.iter().chain(vendor_headers).any(|it| name.starts_with(it));
     if !is_own && !RESPONSE_HEADERS.contains(&name) {
         return invalid(format!("the header `{}` is not a plugin's to set", clean(name)));
     }
@@ -357,15 +361,15 @@ mod tests {
             ("ratelimit-remaining", b"3", true),
             ("x-tenant", b"a\r\nb: c", false),
             ("X-Tenant", b"acme", false),
-            ("x-ld-envid", b"1", false),
+            ("x-vendor-id", b"1", false),
             ("content-length", b"0", false),
             ("set-cookie", b"a=b", false),
             ("x-a b", b"1", false),
             ("", b"1", false),
         ] {
-            assert_eq!(header(name, value).is_ok(), is_valid, "{name}");
+            assert_eq!(header(name, value, &["x-vendor-"]).is_ok(), is_valid, "{name}");
         }
-        assert!(headers(vec![("x-a".to_owned(), Vec::new()); MOST_HEADERS + 1]).is_err());
+        assert!(headers(vec![("x-a".to_owned(), Vec::new()); MOST_HEADERS + 1], &[]).is_err());
     }
 
     proptest::proptest! {
@@ -374,7 +378,7 @@ mod tests {
             let _ = event_edits(vec![RawEventEdit::Add(json.clone())], 1);
             let _ = same_item(&json, b"{\"key\":\"a\"}", 1);
             let _ = added("flag", "a", &json);
-            let _ = header(&String::from_utf8_lossy(&json), &json);
+            let _ = header(&String::from_utf8_lossy(&json), &json, &[]);
         }
     }
 }

@@ -40,7 +40,8 @@ async fn a_chain_in_which_all_abstain_is_decided_by_a_setting() {
         (AllAbstain::Forbidden, Some(DenialClass::Forbidden)),
         (AllAbstain::Allow, None),
     ] {
-        let fixture = Fixture::set_up(&[("zoo.wasm", &wasm)], |settings| settings.all_abstain = setting).await;
+        let fixture =
+            Fixture::set_up(&[("zoo.wasm", &wasm)], |settings| settings.admission.all_abstain = setting).await;
         match fixture.authenticate().await.unwrap() {
             Admission::Allowed { identity, .. } => assert_eq!((identity, class), (None, None)),
             Admission::Denied(denial) => assert_eq!(Some(denial.class), class),

@@ -63,6 +63,15 @@ pub enum AllAbstain {
     Allow,
 }
 
+/// Rules for the decisions of `request-auth` chains.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AdmissionRules {
+    /// What happens to a request when every plugin abstains.
+    pub all_abstain: AllAbstain,
+    /// Beginnings of names of response headers that belong to vendors' protocols, so that plugins may not add them.
+    pub vendor_headers: &'static [&'static str],
+}
+
 /// Whether instances of a plugin may keep state between calls, as its manifest declares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
