@@ -42,10 +42,10 @@ impl Attribute {
 
 impl<P: ContextEnrichment + Exported> generated::Guest for Adapter<P> {
     fn enrich(
-        request: &request::Request,
-        context: &context::Context,
+        request: request::Request,
+        context: context::Context,
     ) -> Result<Vec<generated::Attribute>, types::PluginError> {
-        let attributes = call_plugin(|plugin: &P| plugin.enrich(request, context))?;
+        let attributes = call_plugin(|plugin: &P| plugin.enrich(&request, &context))?;
         Ok(attributes.into_iter().map(generated::Attribute::from).collect())
     }
 }

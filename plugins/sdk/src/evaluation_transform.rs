@@ -130,11 +130,11 @@ impl Results for ResultSet {
 
 impl<P: EvaluationTransform + Exported> generated::Guest for Adapter<P> {
     fn transform(
-        request: &request::Request,
-        context: &context::Context,
-        evaluated: &ResultSet,
+        request: request::Request,
+        context: context::Context,
+        evaluated: ResultSet,
     ) -> Result<Vec<generated::Edit>, types::PluginError> {
-        let edits = call_plugin(|plugin: &P| plugin.transform_evaluation(request, context, evaluated))?;
+        let edits = call_plugin(|plugin: &P| plugin.transform_evaluation(&request, &context, &evaluated))?;
         Ok(edits.into_iter().map(generated::Edit::from).collect())
     }
 }

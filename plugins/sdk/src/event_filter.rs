@@ -165,8 +165,8 @@ impl Events for events::Batch {
 }
 
 impl<P: EventFilter + Exported> generated::Guest for Adapter<P> {
-    fn filter(request: &request::Request, events: &events::Batch) -> Result<Vec<generated::Edit>, types::PluginError> {
-        let edits = call_plugin(|plugin: &P| plugin.filter_batch(request, events))?;
+    fn filter(request: request::Request, events: events::Batch) -> Result<Vec<generated::Edit>, types::PluginError> {
+        let edits = call_plugin(|plugin: &P| plugin.filter_batch(&request, &events))?;
         Ok(edits.into_iter().map(generated::Edit::from).collect())
     }
 }

@@ -144,8 +144,8 @@ impl Items for ItemSet {
 }
 
 impl<P: PayloadTransform + Exported> generated::Guest for Adapter<P> {
-    fn transform(items: &ItemSet) -> Result<Vec<generated::Edit>, types::PluginError> {
-        let edits = call_plugin(|plugin: &P| plugin.transform_payload(items))?;
+    fn transform(items: ItemSet) -> Result<Vec<generated::Edit>, types::PluginError> {
+        let edits = call_plugin(|plugin: &P| plugin.transform_payload(&items))?;
         Ok(edits.into_iter().map(generated::Edit::from).collect())
     }
 }

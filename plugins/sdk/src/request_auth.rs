@@ -138,8 +138,8 @@ impl From<DenialClass> for Denial {
 }
 
 impl<P: RequestAuth + Exported> generated::Guest for Adapter<P> {
-    fn authenticate(request: &request::Request) -> Result<generated::Decision, types::PluginError> {
-        call_plugin(|plugin: &P| plugin.authenticate(request)).map(generated::Decision::from)
+    fn authenticate(request: request::Request) -> Result<generated::Decision, types::PluginError> {
+        call_plugin(|plugin: &P| plugin.authenticate(&request)).map(generated::Decision::from)
     }
 }
 

@@ -33,8 +33,9 @@ impl Instance {
     }
 }
 
-fn borrowed<T: 'static>(resource: &Resource<T>) -> Resource<T> {
-    Resource::new_borrow(resource.rep())
+/// Returns a handle for the guest, which may drop it or not: what it names is deleted after the call.
+fn handle<T: 'static>(resource: &Resource<T>) -> Resource<T> {
+    Resource::new_own(resource.rep())
 }
 
 fn wrong_hook<T>() -> wasmtime::Result<T> {
@@ -74,7 +75,7 @@ impl HookCall for Authenticate<'_> {
     async fn ask(&self, instance: &mut Instance) -> wasmtime::Result<Result<Decision, CallError>> {
         let request = instance.lend(Request::new(self.request.clone(), Self::HOOK))?;
         let Exports::RequestAuth(guest) = &instance.exports else { return wrong_hook() };
-        let answer = guest.call_authenticate(&mut instance.store, borrowed(&request)).await?;
+        let answer = guest.call_authenticate(&mut instance.store, handle(&request)).await?;
         instance.take_back(request)?;
         Ok(answer.map(Decision::from).map_err(CallError::from))
     }
@@ -107,7 +108,7 @@ impl HookCall for Filter<'_> {
         let request = instance.lend(Request::new(self.facts.request.clone(), Self::HOOK))?;
         let batch = instance.lend(Batch { events: Arc::clone(self.events), schema: self.facts.schema })?;
         let Exports::EventFilter(guest) = &instance.exports else { return wrong_hook() };
-        let answer = guest.call_filter(&mut instance.store, borrowed(&request), borrowed(&batch)).await?;
+        let answer = guest.call_filter(&mut instance.store, handle(&request), handle(&batch)).await?;
         instance.take_back(batch)?;
         instance.take_back(request)?;
         Ok(answer.map(|edits| edits.into_iter().map(RawEventEdit::from).collect()).map_err(CallError::from))
@@ -139,7 +140,7 @@ impl HookCall for TransformPayload<'_> {
         let items = ItemSet { environment: self.facts.environment.clone(), view: Arc::clone(self.view) };
         let items = instance.lend(items)?;
         let Exports::PayloadTransform(guest) = &instance.exports else { return wrong_hook() };
-        let answer = guest.call_transform(&mut instance.store, borrowed(&items)).await?;
+        let answer = guest.call_transform(&mut instance.store, handle(&items)).await?;
         instance.take_back(items)?;
         Ok(answer.map(|edits| edits.into_iter().map(RawEdit::from).collect()).map_err(CallError::from))
     }
@@ -165,7 +166,7 @@ impl HookCall for Enrich<'_> {
         let request = instance.lend(Request::new(self.facts.request.clone(), Self::HOOK))?;
         let context = instance.lend(Context(Arc::clone(self.context)))?;
         let Exports::ContextEnrichment(guest) = &instance.exports else { return wrong_hook() };
-        let answer = guest.call_enrich(&mut instance.store, borrowed(&request), borrowed(&context)).await?;
+        let answer = guest.call_enrich(&mut instance.store, handle(&request), handle(&context)).await?;
         instance.take_back(context)?;
         instance.take_back(request)?;
         let attribute = |it: context_enrichment::Attribute| ContextAttribute {
@@ -204,7 +205,7 @@ impl HookCall for TransformResults<'_> {
         let context = instance.lend(Context(Arc::clone(&self.facts.context)))?;
         let results = instance.lend(ResultSet(Arc::clone(self.view)))?;
         let Exports::EvaluationTransform(guest) = &instance.exports else { return wrong_hook() };
-        let (store, lent) = (&mut instance.store, (borrowed(&request), borrowed(&context), borrowed(&results)));
+        let (store, lent) = (&mut instance.store, (handle(&request), handle(&context), handle(&results)));
         let answer = guest.call_transform(store, lent.0, lent.1, lent.2).await?;
         instance.take_back(results)?;
         instance.take_back(context)?;

@@ -142,7 +142,7 @@ impl host::request::HostRequest for GuestState {
     }
 
     fn drop(&mut self, _: Resource<Request>) -> wasmtime::Result<()> {
-        // Guests hold borrowed resources only; the host deletes its own after the call.
+        // The host deletes it after the call.
         Ok(())
     }
 }
