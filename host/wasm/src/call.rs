@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use yardarm_core::hooks::RequestId;
 use yardarm_core::supervisor::{self, fault_point};
 use yardarm_core::{EnvironmentLabel, InternalError, Lifecycle};
 
@@ -11,7 +12,7 @@ use crate::breaker::{Breaker, BreakerSignal};
 use crate::pool::{Pool, Slot};
 use crate::runtime::guest::{Guest, INIT_DEADLINE, Instance, busy_allowance};
 use crate::runtime::interface::HookCall;
-use crate::vocabulary::{Bind, CallError, Hook, Isolation};
+use crate::vocabulary::{Bind, CallError, Hook, Isolation, Outcome};
 
 /// A plugin at its position in a chain.
 pub(crate) struct BindingInstance {
@@ -38,10 +39,11 @@ impl BindingInstance {
         check: impl FnOnce(A::Reply) -> Result<T, CallError>,
     ) -> Result<T, CallError> {
         let started = Instant::now();
-        let meter = self.guest.context.counters.hook(A::HOOK);
         let Some(permit) = self.breaker.admit() else {
-            meter.record(CallError::BreakerOpen.outcome(), started.elapsed());
-            return Err(CallError::BreakerOpen);
+            let error = CallError::BreakerOpen;
+            self.record(error.outcome(), started.elapsed());
+            self.remember(&error, environment, ask.request_id());
+            return Err(error);
         };
         let budget = budget.min(self.bind.deadline);
         let answer = supervisor::catch(self.call_admitted(environment, ask, budget, started)).await;
@@ -54,12 +56,26 @@ impl BindingInstance {
         permit.record(result.as_ref().map_or_else(CallError::signal, |_| BreakerSignal::Success), ended);
         let failed = result.as_ref().err().map(CallError::outcome);
         if let Some(outcome) = failed.or(outcome) {
-            meter.record(outcome, ended - started);
+            self.record(outcome, ended - started);
         }
         if let Err(error) = &result {
+            self.remember(error, environment, ask.request_id());
             self.report(error);
         }
         result
+    }
+
+    /// Counts a call.
+    fn record(&self, outcome: Outcome, took: Duration) {
+        let (context, hook) = (&self.guest.context, self.bind.hook);
+        context.counters.calls.hook(hook).record(outcome, took);
+        context.calls.hook(hook).record(outcome, took);
+    }
+
+    /// Keeps an error for the status.
+    fn remember(&self, error: &CallError, environment: &EnvironmentLabel, request: Option<RequestId>) {
+        let context = &self.guest.context;
+        context.counters.errors(self.bind.hook).add(error, Some(&context.version), environment, request);
     }
 
     async fn call_admitted<A: HookCall>(
@@ -104,7 +120,7 @@ impl BindingInstance {
         }
         let slot = tokio::time::timeout(busy_allowance(budget), self.pool.slot()).await;
         let now = Instant::now();
-        self.guest.context.counters.hook(hook).waited(now - started);
+        self.guest.context.counters.calls.hook(hook).waited(now - started);
         slot.map(|slot| (slot, now)).map_err(|_| CallError::PoolExhausted)
     }
 
@@ -137,18 +153,23 @@ impl BindingInstance {
             let _ticking = binding.guest.engine.enter();
             match binding.instantiate(binding.bind.hook, INIT_DEADLINE).await {
                 Ok(instance) => binding.pool.put(&environment, instance),
-                Err(error) => binding.report(&error),
+                Err(error) => {
+                    binding.remember(&error, &environment, None);
+                    binding.report(&error);
+                }
             }
         });
     }
 
-    /// Logs a failure, within the plugin's log rate limit.
+    /// Logs a failure, within the limit for the host's reports about the plugin. The next line after some that were left out
+    /// has their number.
     fn report(&self, error: &CallError) {
         let context = &self.guest.context;
-        if context.counters.log.admit() {
-            let (class, code) = (error.outcome().name(), error.code());
-            tracing::warn!(plugin = %context.name, hook = %self.bind.hook, class, code, %error, "plugin call failed");
-        }
+        let Some(suppressed) = context.counters.reports.admit() else { return };
+        let (class, code, generation) = (error.outcome().name(), error.code(), context.version.generation);
+        tracing::warn!(
+            plugin = %context.name, generation, hook = %self.bind.hook, class, code, suppressed, %error, "plugin call failed"
+        );
     }
 }
 

@@ -38,11 +38,12 @@ pub use self::runtime::engine::EngineFacts;
 pub use self::staging::cache::CacheLimits;
 pub use self::staging::compilation::{COMPILER_COMMAND, CompileLimits, Compiler, run_compiler};
 pub use self::status::{
-    ActiveStatus, BindingStatus, FolderStatus, PluginMetrics, PluginStatus, Refusal, RowState, SetRow, SetState,
+    ActiveStatus, BindingStatus, FolderStatus, GenerationMetrics, PluginMetrics, PluginStatus, Refusal, RowState,
+    SetRow, SetState,
 };
 pub use self::vocabulary::{
     AllAbstain, Bind, CALL_SECONDS, CompileStop, GuestSeries, GuestValue, Hook, HookMetrics, InstanceMetrics,
-    Isolation, LoadError, Pattern, Phase, Policy, Required, StagingStep, StatePolicy,
+    Isolation, LastError, LoadError, Pattern, Phase, Policy, Required, StagingStep, StatePolicy,
 };
 
 #[cfg(test)]

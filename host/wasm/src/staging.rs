@@ -33,8 +33,8 @@ use crate::runtime::engine::Engine;
 use crate::runtime::guest::{Guest, INIT_DEADLINE, PluginContext};
 use crate::runtime::interface::v0_1;
 use crate::vocabulary::{
-    Bind, CallError, Hook, Isolation, LoadError, MissingGrants, PluginCounters, Progress, StagingStep, StatePolicy,
-    clean, largest_file,
+    Bind, CallError, CalledVersion, GuestMetrics, Hook, HookMeters, Isolation, LoadError, MissingGrants,
+    PluginCounters, Progress, StagingStep, StatePolicy, clean, largest_file,
 };
 
 /// A guest whose fresh instance is created in less time gets one per call: isolation at almost no cost.
@@ -113,11 +113,13 @@ impl Stager {
         let _ticking = self.engine.enter();
         let context = PluginContext {
             name: Arc::clone(&name),
-            generation,
+            version: CalledVersion { version: declared.version.as_str().into(), generation },
             grants,
             config: serde_json::Value::Object(manifest.config.clone()).to_string(),
             fingerprints: Arc::clone(&self.engine.fingerprints),
             counters: counters(&name),
+            calls: HookMeters::default(),
+            metrics: GuestMetrics::default(),
             missing_grants: MissingGrants::default(),
         };
         let guest = Arc::new(Guest { engine: Arc::clone(&self.engine), context: Arc::new(context), pre, indices });

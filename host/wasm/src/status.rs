@@ -18,8 +18,8 @@ use crate::plugin::Plugin;
 use crate::pool::PoolStatus;
 use crate::runtime::engine::EngineFacts;
 use crate::vocabulary::{
-    Bind, GuestSeries, Hook, HookMetrics, InstanceMetrics, Isolation, LoadError, PluginCounters, Progress, StagingStep,
-    StatePolicy,
+    Bind, GuestSeries, Hook, HookMetrics, InstanceMetrics, Isolation, LastError, LoadError, PluginCounters, Progress,
+    StagingStep, StatePolicy,
 };
 
 /// The status of the folder and its plugins. Contains no secrets and no configuration values.
@@ -73,6 +73,8 @@ pub struct PluginStatus {
     pub refused: Option<Refusal>,
     /// What the state means and what an operator can do, where that is not obvious.
     pub advice: Option<String>,
+    /// The last failed calls, by hook, the newest first.
+    pub last_errors: Vec<LastError>,
     /// The running version.
     pub active: Option<ActiveStatus>,
 }
@@ -113,6 +115,8 @@ pub struct ActiveStatus {
     pub instances: InstanceMetrics,
     /// Calls of all its generations.
     pub calls: Vec<HookMetrics>,
+    /// Calls of this generation.
+    pub generation_calls: Vec<HookMetrics>,
 }
 
 /// The status of one binding.
@@ -137,6 +141,8 @@ pub struct PluginMetrics {
     pub generation: u64,
     /// Calls by hook.
     pub hooks: Vec<HookMetrics>,
+    /// Calls of the generations that are loaded.
+    pub generations: Vec<GenerationMetrics>,
     /// Instances.
     pub instances: InstanceMetrics,
     /// Numbers of busy and of idle instances by hook, over all bindings.
@@ -145,10 +151,23 @@ pub struct PluginMetrics {
     pub breakers: Vec<(Hook, BreakerState, u64)>,
     /// Number of dropped log lines.
     pub log_lines_dropped: u64,
-    /// Series of the guest.
+    /// Number of the host's reports about failed calls that were left out of the log.
+    pub reports_dropped: u64,
+    /// Series of the running version.
     pub guest: Vec<GuestSeries>,
     /// Number of rejected observations of the guest.
     pub guest_refused: u64,
+}
+
+/// Counters of one generation of a plugin.
+#[derive(Debug, Clone, Serialize)]
+pub struct GenerationMetrics {
+    /// Number of the version, counted over all that were staged since the start.
+    pub generation: u64,
+    /// Version that the plugin declares.
+    pub version: String,
+    /// Calls by hook.
+    pub hooks: Vec<HookMetrics>,
 }
 
 /// The data from which the status is built.
@@ -231,7 +250,7 @@ impl View {
             swaps: self.swaps,
             refusals: self.refusals,
             engine: self.engine.clone(),
-            plugins: self.rows.iter().map(Row::status).collect(),
+            plugins: self.rows.iter().map(|row| row.status(&self.counters)).collect(),
             sets: self.sets.clone(),
             order: Hook::ALL.into_iter().map(order).collect(),
         }
@@ -256,19 +275,22 @@ impl View {
         PluginMetrics {
             plugin: name.to_owned(),
             generation: active.map_or(0, |plugin| plugin.generation),
-            hooks: counters.called_hooks(),
+            hooks: counters.calls.called_hooks(),
+            generations: active.into_iter().map(|plugin| GenerationMetrics::of(plugin)).collect(),
             instances: counters.instances.read(),
             pools: pools.into_iter().map(|(hook, (busy, idle))| (hook, busy, idle)).collect(),
             breakers: breakers.into_iter().map(|(hook, (state, opened))| (hook, state, opened)).collect(),
             log_lines_dropped: counters.log.dropped(),
-            guest: counters.guest.series(),
-            guest_refused: counters.guest.refused(),
+            reports_dropped: counters.reports.dropped(),
+            guest: active.map(|plugin| plugin.guest.context.metrics.series()).unwrap_or_default(),
+            guest_refused: counters.guest_metrics_refused(),
         }
     }
 }
 
 impl Row {
-    fn status(&self) -> PluginStatus {
+    fn status(&self, counters: &HashMap<String, Arc<PluginCounters>>) -> PluginStatus {
+        let counters = self.name.as_deref().and_then(|name| counters.get(name));
         let step = self.staging.as_ref().map(|(_, progress)| progress.step());
         PluginStatus {
             file: self.stem.to_string(),
@@ -281,8 +303,16 @@ impl Row {
             fails_closed: self.fails_closed,
             refused: self.refusal.clone(),
             advice: self.advice.clone(),
+            last_errors: counters.map(|counters| counters.last_errors()).unwrap_or_default(),
             active: self.active.as_deref().map(ActiveStatus::of),
         }
+    }
+}
+
+impl GenerationMetrics {
+    fn of(plugin: &Plugin) -> Self {
+        let hooks = plugin.guest.context.calls.called_hooks();
+        Self { generation: plugin.generation, version: plugin.version.clone(), hooks }
     }
 }
 
@@ -311,7 +341,8 @@ impl ActiveStatus {
             compiled_before: plugin.figures.cached,
             bindings: plugin.bindings.iter().map(binding).collect(),
             instances: counters.instances.read(),
-            calls: counters.called_hooks(),
+            calls: counters.calls.called_hooks(),
+            generation_calls: plugin.guest.context.calls.called_hooks(),
         }
     }
 }

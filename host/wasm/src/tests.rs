@@ -7,6 +7,7 @@ mod grants;
 mod guards;
 mod hooks;
 mod policies;
+mod reports;
 mod sets;
 mod side_by_side;
 mod swap;

@@ -8,7 +8,8 @@ use std::future::Future;
 use std::sync::Arc;
 
 use yardarm_core::hooks::{
-    AdmittedRequest, BatchFacts, DenialClass, EvaluationFacts, Event, Identity, PayloadFacts, PayloadView, ResultView,
+    AdmittedRequest, BatchFacts, DenialClass, EvaluationFacts, Event, Identity, PayloadFacts, PayloadView, RequestId,
+    ResultView,
 };
 
 use crate::runtime::guest::Instance;
@@ -20,6 +21,9 @@ pub(crate) trait HookCall: Sync {
     const HOOK: Hook;
     /// The reply, not validated yet.
     type Reply: Send;
+
+    /// Returns the identifier of the request that the call is made for, if there is one.
+    fn request_id(&self) -> Option<RequestId>;
 
     /// Returns the maximum size of the reply in bytes, given how many bytes of host data the guest has read.
     fn output_limit(&self, lent: usize) -> usize;
