@@ -40,6 +40,9 @@ settings! {
         pub cache: CacheLimits => CacheSettings::read,
         /// What the compilation of a plugin may cost.
         pub compile: CompileLimits => CompileSettings::read,
+        /// How long a new version of a plugin is on probation: the version before it stays loaded, and returns if the new one
+        /// fails or is slow. It ends earlier after 1,000 calls of each hook; `0s` keeps every version that loads.
+        pub probation: Duration = "60s", in Duration::ZERO..=HOUR,
         /// Time over which open streams are checked again after request plugins changed; `0s` checks all at once.
         pub recheck_window: Duration = "30s", in Duration::ZERO..=HOUR,
     }
@@ -94,6 +97,8 @@ impl PluginConfig {
             verify_interval: self.verify_interval,
             cache_dir: data_dir.map(|dir| dir.join("compiled-plugins")),
             cache_limits: self.cache,
+            kept_dir: data_dir.map(|dir| dir.join("plugin-versions")),
+            probation: self.probation,
             compiler: self.compiler.clone(),
             compile_limits: self.compile,
             ..yardarm_wasm::Settings::default()

@@ -12,7 +12,8 @@ use crate::breaker::{Breaker, BreakerSignal};
 use crate::pool::{Pool, Slot};
 use crate::runtime::guest::{Guest, INIT_DEADLINE, Instance, busy_allowance};
 use crate::runtime::interface::HookCall;
-use crate::vocabulary::{Bind, CallError, Hook, Isolation, Outcome};
+use crate::runtime::processor_time::ProcessorTime;
+use crate::vocabulary::{Bind, CallError, Ending, Hook, Isolation, Outcome};
 
 /// A plugin at its position in a chain.
 pub(crate) struct BindingInstance {
@@ -46,14 +47,17 @@ impl BindingInstance {
             return Err(error);
         };
         let budget = budget.min(self.bind.deadline);
-        let answer = supervisor::catch(self.call_admitted(environment, ask, budget, started)).await;
+        let time = ProcessorTime::default();
+        let answer = supervisor::catch(self.call_admitted(environment, ask, budget, started, &time)).await;
         let mut outcome = None;
         let result = answer.unwrap_or_else(|error| Err(CallError::of_panic(&error))).and_then(|reply| {
             outcome = Some(A::outcome(&reply));
             check(reply)
         });
         let ended = Instant::now();
-        permit.record(result.as_ref().map_or_else(CallError::signal, |_| BreakerSignal::Success), ended);
+        let signal = result.as_ref().map_or_else(CallError::signal, |_| BreakerSignal::Success);
+        permit.record(signal, ended);
+        self.add_evidence(signal, result.as_ref().err(), time.get());
         let failed = result.as_ref().err().map(CallError::outcome);
         if let Some(outcome) = failed.or(outcome) {
             self.record(outcome, ended - started);
@@ -72,6 +76,17 @@ impl BindingInstance {
         context.calls.hook(hook).record(outcome, took);
     }
 
+    /// Adds a call to the evidence about this generation, if it is any.
+    fn add_evidence(&self, signal: BreakerSignal, error: Option<&CallError>, time: Duration) {
+        let ending = match (signal, error) {
+            (BreakerSignal::Success, _) => Ending::Good,
+            (BreakerSignal::Failure, Some(CallError::Trap { .. })) => Ending::Trapped,
+            (BreakerSignal::Failure, _) => Ending::Failed,
+            (BreakerSignal::Neither, _) => return,
+        };
+        self.guest.context.evidence.hook(self.bind.hook).add(ending, time);
+    }
+
     /// Keeps an error for the status.
     fn remember(&self, error: &CallError, environment: &EnvironmentLabel, request: Option<RequestId>) {
         let context = &self.guest.context;
@@ -84,16 +99,17 @@ impl BindingInstance {
         ask: &A,
         budget: Duration,
         started: Instant,
+        time: &ProcessorTime,
     ) -> Result<A::Reply, CallError> {
         let _ticking = self.guest.engine.enter();
         fault_point("plugin call");
         let (slot, now) = self.slot(A::HOOK, budget, started).await?;
         let (mut instance, now) = match self.pool.take(environment, now) {
             Some(instance) => (instance, now),
-            None => (self.instantiate(A::HOOK, budget + self.creation).await?, Instant::now()),
+            None => (time.measure(self.instantiate(A::HOOK, budget + self.creation)).await?, Instant::now()),
         };
         let deadlines = instance.begin(A::HOOK, budget, now, ask.output_limit(0));
-        let answer = match deadlines.wait(ask.ask(&mut instance)).await {
+        let answer = match deadlines.wait(time.measure(ask.ask(&mut instance))).await {
             Some(Ok(answer)) => answer,
             Some(Err(error)) => {
                 self.discard(environment, instance);

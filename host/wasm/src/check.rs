@@ -87,7 +87,7 @@ pub fn check_folder(settings: &Settings) -> Result<FolderStatus, CheckError> {
     on_own_runtime(async {
         let lifecycle = Lifecycle::new();
         // A folder that is checked is not waited for to change.
-        let settings = Settings { cache_dir: None, settle_time: Duration::ZERO, ..settings.clone() };
+        let settings = Settings { cache_dir: None, kept_dir: None, settle_time: Duration::ZERO, ..settings.clone() };
         let folder =
             PluginFolder::open(settings, ready(None), Hooks::none(), lifecycle.readiness(), &lifecycle).await?;
         folder.loaded().await;

@@ -5,4 +5,5 @@ pub(crate) mod engine;
 pub(crate) mod guest;
 pub(crate) mod interface;
 pub(crate) mod native_code;
+pub(crate) mod processor_time;
 mod trap;

@@ -33,7 +33,7 @@ use crate::runtime::engine::Engine;
 use crate::runtime::guest::{Guest, INIT_DEADLINE, PluginContext};
 use crate::runtime::interface::v0_1;
 use crate::vocabulary::{
-    Bind, CallError, CalledVersion, GuestMetrics, Hook, HookMeters, Isolation, LoadError, MissingGrants,
+    Bind, CallError, CalledVersion, Evidence, GuestMetrics, Hook, HookMeters, Isolation, LoadError, MissingGrants,
     PluginCounters, Progress, StagingStep, StatePolicy, clean, largest_file,
 };
 
@@ -119,6 +119,7 @@ impl Stager {
             fingerprints: Arc::clone(&self.engine.fingerprints),
             counters: counters(&name),
             calls: HookMeters::default(),
+            evidence: Evidence::default(),
             metrics: GuestMetrics::default(),
             missing_grants: MissingGrants::default(),
         };

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use yardarm_core::hooks::Plan;
 use yardarm_core::time::unix_ms;
 
-pub use self::states::{Refusal, RowState, SetRow, SetState};
+pub use self::states::{ProbationStatus, Refusal, RowState, SetRow, SetState};
 use crate::breaker::BreakerState;
 use crate::plan::PluginPlan;
 use crate::plugin::Plugin;
@@ -19,7 +19,7 @@ use crate::pool::PoolStatus;
 use crate::runtime::engine::EngineFacts;
 use crate::vocabulary::{
     Bind, GuestSeries, Hook, HookMetrics, InstanceMetrics, Isolation, LastError, LoadError, PluginCounters, Progress,
-    StagingStep, StatePolicy,
+    RollbackReason, StagingStep, StatePolicy,
 };
 
 /// The status of the folder and its plugins. Contains no secrets and no configuration values.
@@ -73,6 +73,12 @@ pub struct PluginStatus {
     pub refused: Option<Refusal>,
     /// What the state means and what an operator can do, where that is not obvious.
     pub advice: Option<String>,
+    /// The probation of the running version, while it lasts.
+    pub probation: Option<ProbationStatus>,
+    /// The version before the running one, which an operator can return to.
+    pub previous_version: Option<String>,
+    /// Whether an operator has pinned the running version.
+    pub pinned: bool,
     /// The last failed calls, by hook, the newest first.
     pub last_errors: Vec<LastError>,
     /// The running version.
@@ -149,6 +155,8 @@ pub struct PluginMetrics {
     pub pools: Vec<(Hook, usize, usize)>,
     /// State of each hook's breaker, and how often it has opened in the running version.
     pub breakers: Vec<(Hook, BreakerState, u64)>,
+    /// How often a version was rolled back, by reason.
+    pub rollbacks: Vec<(RollbackReason, u64)>,
     /// Number of dropped log lines.
     pub log_lines_dropped: u64,
     /// Number of the host's reports about failed calls that were left out of the log.
@@ -192,6 +200,12 @@ pub(crate) struct Row {
     pub(crate) since_ms: u64,
     pub(crate) staging: Option<(u64, Progress)>,
     pub(crate) active: Option<Arc<Plugin>>,
+    pub(crate) probation: Option<ProbationStatus>,
+    /// The version that is kept warm during the probation.
+    pub(crate) previous: Option<Arc<Plugin>>,
+    /// The version that an operator can return to.
+    pub(crate) returnable: Option<String>,
+    pub(crate) is_pinned: bool,
     pub(crate) refusal: Option<Refusal>,
     pub(crate) fails_closed: bool,
     pub(crate) advice: Option<String>,
@@ -264,6 +278,8 @@ impl View {
 
     fn metrics_of(&self, name: &str, counters: &PluginCounters) -> PluginMetrics {
         let active = self.rows.iter().filter_map(|row| row.active.as_ref()).find(|plugin| *plugin.name == *name);
+        let row = self.rows.iter().find(|row| row.active.as_ref().is_some_and(|plugin| *plugin.name == *name));
+        let previous = row.and_then(|row| row.previous.as_ref());
         let bindings = active.map(|plugin| &plugin.bindings[..]).unwrap_or_default();
         let (mut breakers, mut pools) = (BTreeMap::new(), BTreeMap::new());
         for binding in bindings {
@@ -276,10 +292,11 @@ impl View {
             plugin: name.to_owned(),
             generation: active.map_or(0, |plugin| plugin.generation),
             hooks: counters.calls.called_hooks(),
-            generations: active.into_iter().map(|plugin| GenerationMetrics::of(plugin)).collect(),
+            generations: active.into_iter().chain(previous).map(|plugin| GenerationMetrics::of(plugin)).collect(),
             instances: counters.instances.read(),
             pools: pools.into_iter().map(|(hook, (busy, idle))| (hook, busy, idle)).collect(),
             breakers: breakers.into_iter().map(|(hook, (state, opened))| (hook, state, opened)).collect(),
+            rollbacks: counters.rollbacks.read(),
             log_lines_dropped: counters.log.dropped(),
             reports_dropped: counters.reports.dropped(),
             guest: active.map(|plugin| plugin.guest.context.metrics.series()).unwrap_or_default(),
@@ -303,6 +320,9 @@ impl Row {
             fails_closed: self.fails_closed,
             refused: self.refusal.clone(),
             advice: self.advice.clone(),
+            probation: self.probation.clone(),
+            previous_version: self.returnable.clone(),
+            pinned: self.is_pinned,
             last_errors: counters.map(|counters| counters.last_errors()).unwrap_or_default(),
             active: self.active.as_deref().map(ActiveStatus::of),
         }

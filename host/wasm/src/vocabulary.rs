@@ -4,6 +4,7 @@ mod binding;
 mod call_error;
 mod compile_stop;
 mod counters;
+mod evidence;
 mod grants;
 mod guest_metrics;
 mod last_errors;
@@ -14,6 +15,7 @@ mod missing_grants;
 mod pattern;
 mod progress;
 mod required;
+mod rollback;
 mod text;
 
 pub use self::binding::{AllAbstain, Bind, Hook, Isolation, Phase, Policy, StatePolicy};
@@ -22,6 +24,7 @@ pub(crate) use self::call_error::{CallError, Outcome};
 pub use self::compile_stop::CompileStop;
 pub use self::counters::{CALL_SECONDS, HookMetrics, InstanceMetrics};
 pub(crate) use self::counters::{HookMeters, PluginCounters};
+pub(crate) use self::evidence::{Ending, Evidence, Tally};
 pub(crate) use self::grants::{Grants, KNOWN_GRANTS};
 pub(crate) use self::guest_metrics::{GuestMetricError, GuestMetrics, Labels};
 pub use self::guest_metrics::{GuestSeries, GuestValue};
@@ -35,6 +38,8 @@ pub use self::pattern::Pattern;
 pub(crate) use self::progress::Progress;
 pub use self::progress::StagingStep;
 pub use self::required::Required;
+pub(crate) use self::rollback::RollbackMeter;
+pub use self::rollback::RollbackReason;
 pub(crate) use self::text::clean;
 
 /// The version of `yardarm:plugin` that the host speaks; guests built for another patch release of it work too.

@@ -351,6 +351,8 @@ fragments! {
     RECURSE = "recurse.wat";
     /// Any hook: traps.
     TRAP = "trap.wat";
+    /// `request-auth`: allows, and traps at a call of each instance, the one whose number is in place of 9999.
+    TRAP_SOMETIMES = "trap-sometimes.wat";
     /// Any hook: divides by zero.
     DIVIDE = "divide.wat";
     /// Any hook: returns `temporary`.

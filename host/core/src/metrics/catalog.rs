@@ -103,6 +103,8 @@ crate::catalog! {
         "Observations for metrics of the plugin that were rejected as invalid or beyond its limits.");
     PLUGIN_SWAPS = counter("yardarm_plugin_swaps_total", ["result"],
         "Plans activated (`ok`), and plugin files rejected (`refused`).");
+    PLUGIN_ROLLBACKS = counter("yardarm_plugin_rollbacks_total", ["plugin", "reason"],
+        "Versions that were replaced by the one before them, by reason: `traps`, `errors`, `slow`, `set`, `operator`.");
     PLUGIN_FOLDER_USABLE = gauge("yardarm_plugin_folder_usable", [],
         "1 while plugins can be loaded from the whole plugin folder, otherwise 0.");
     PLUGIN_FILES = gauge("yardarm_plugin_files", ["result"],

@@ -17,7 +17,7 @@ use crate::runtime::capability::fingerprint::Fingerprints;
 use crate::runtime::engine::{Engine, TICK};
 use crate::runtime::interface::v0_1;
 use crate::vocabulary::{
-    CallError, CalledVersion, Grants, GuestMetrics, Hook, HookMeters, MissingGrants, PluginCounters,
+    CallError, CalledVersion, Evidence, Grants, GuestMetrics, Hook, HookMeters, MissingGrants, PluginCounters,
 };
 
 /// Time limit of instantiation and `init` while a plugin is staged.
@@ -51,6 +51,7 @@ pub(crate) struct PluginContext {
     pub(crate) counters: Arc<PluginCounters>,
     /// The calls of this generation.
     pub(crate) calls: HookMeters,
+    pub(crate) evidence: Evidence,
     /// The metrics of the guest.
     pub(crate) metrics: GuestMetrics,
     pub(crate) missing_grants: MissingGrants,

@@ -7,7 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::last_errors::LastErrors;
-use super::{Hook, LastError, LogGate, Outcome};
+use super::{Hook, LastError, LogGate, Outcome, RollbackMeter};
 
 /// Upper bounds of the histogram of call times, in seconds.
 pub const CALL_SECONDS: [f64; 19] =
@@ -23,6 +23,7 @@ pub(crate) struct PluginCounters {
     pub(crate) log: LogGate,
     /// Limits the host's reports about the plugin.
     pub(crate) reports: LogGate,
+    pub(crate) rollbacks: RollbackMeter,
     /// Rejected observations for metrics of the guest.
     guest_metrics_refused: AtomicU64,
 }
@@ -83,6 +84,7 @@ impl Default for PluginCounters {
             instances: InstanceMeter::default(),
             log: LogGate::for_guest(),
             reports: LogGate::for_reports(),
+            rollbacks: RollbackMeter::default(),
             guest_metrics_refused: AtomicU64::new(0),
         }
     }

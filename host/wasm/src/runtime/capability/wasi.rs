@@ -225,6 +225,7 @@ mod tests {
             fingerprints: Arc::new(crate::runtime::capability::fingerprint::Fingerprints::new()),
             counters: Arc::default(),
             calls: Default::default(),
+            evidence: Default::default(),
             metrics: Default::default(),
             missing_grants: Default::default(),
         };
