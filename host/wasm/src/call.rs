@@ -10,7 +10,8 @@ use yardarm_core::{EnvironmentLabel, InternalError, Lifecycle};
 
 use crate::breaker::{Breaker, BreakerSignal};
 use crate::pool::{Pool, Slot};
-use crate::runtime::guest::{Guest, INIT_DEADLINE, Instance, busy_allowance};
+use crate::runtime::cpu_share::Turn;
+use crate::runtime::guest::{Guest, INIT_DEADLINE, Instance, PluginContext, busy_allowance};
 use crate::runtime::interface::HookCall;
 use crate::runtime::processor_time::ProcessorTime;
 use crate::vocabulary::{Bind, CallError, Ending, Hook, Isolation, Outcome};
@@ -30,6 +31,26 @@ pub(crate) struct BindingInstance {
     pub(crate) identity: [u8; 32],
 }
 
+/// The processor time of a call, which is charged to the plugin however the call ends.
+struct Cost<'a> {
+    context: &'a PluginContext,
+    time: ProcessorTime,
+}
+
+impl<'a> Cost<'a> {
+    fn new(context: &'a PluginContext) -> Self {
+        Self { context, time: ProcessorTime::default() }
+    }
+}
+
+impl Drop for Cost<'_> {
+    fn drop(&mut self) {
+        let time = self.time.get();
+        self.context.counters.count_processor_time(time);
+        self.context.share.charge(time);
+    }
+}
+
 impl BindingInstance {
     /// Calls the plugin within `budget` and validates the reply with `check`.
     pub(crate) async fn call<A: HookCall, T>(
@@ -47,8 +68,8 @@ impl BindingInstance {
             return Err(error);
         };
         let budget = budget.min(self.bind.deadline);
-        let time = ProcessorTime::default();
-        let answer = supervisor::catch(self.call_admitted(environment, ask, budget, started, &time)).await;
+        let cost = Cost::new(&self.guest.context);
+        let answer = supervisor::catch(self.call_admitted(environment, ask, budget, started, &cost.time)).await;
         let mut outcome = None;
         let result = answer.unwrap_or_else(|error| Err(CallError::of_panic(&error))).and_then(|reply| {
             outcome = Some(A::outcome(&reply));
@@ -57,7 +78,7 @@ impl BindingInstance {
         let ended = Instant::now();
         let signal = result.as_ref().map_or_else(CallError::signal, |_| BreakerSignal::Success);
         permit.record(signal, ended);
-        self.add_evidence(signal, result.as_ref().err(), time.get());
+        self.add_evidence(signal, result.as_ref().err(), cost.time.get());
         let failed = result.as_ref().err().map(CallError::outcome);
         if let Some(outcome) = failed.or(outcome) {
             self.record(outcome, ended - started);
@@ -103,7 +124,7 @@ impl BindingInstance {
     ) -> Result<A::Reply, CallError> {
         let _ticking = self.guest.engine.enter();
         fault_point("plugin call");
-        let (slot, now) = self.slot(A::HOOK, budget, started).await?;
+        let (turn, slot, now) = self.slot(A::HOOK, budget, started).await?;
         let (mut instance, now) = match self.pool.take(environment, now) {
             Some(instance) => (instance, now),
             None => (time.measure(self.instantiate(A::HOOK, budget + self.creation)).await?, Instant::now()),
@@ -122,22 +143,32 @@ impl BindingInstance {
         };
         let lent = instance.store.data().lent;
         self.give_back(environment, instance, now);
-        drop(slot);
+        drop((slot, turn));
         let reply = answer?;
         let (size, limit) = (A::output_size(&reply), ask.output_limit(lent));
         if size > limit { Err(CallError::OutputTooLarge { size, limit }) } else { Ok(reply) }
     }
 
-    /// Waits for a slot among the concurrent calls, for at most the time that a reply may take; returns it with the
-    /// time from which the deadline counts.
-    async fn slot(&self, hook: Hook, budget: Duration, started: Instant) -> Result<(Slot, Instant), CallError> {
-        if let Some(slot) = self.pool.try_slot() {
-            return Ok((slot, started));
+    /// Waits for the plugin's share of the processors and for a slot among the concurrent calls, for at most the time that a
+    /// reply may take; returns them with the time from which the deadline counts.
+    async fn slot(
+        &self,
+        hook: Hook,
+        budget: Duration,
+        started: Instant,
+    ) -> Result<(Turn<'_>, Slot, Instant), CallError> {
+        let context = &self.guest.context;
+        let end = started + busy_allowance(budget);
+        let turn = context.share.turn(started, end).await.ok_or(CallError::CpuShare)?;
+        if !turn.was_waited_for()
+            && let Some(slot) = self.pool.try_slot()
+        {
+            return Ok((turn, slot, started));
         }
-        let slot = tokio::time::timeout(busy_allowance(budget), self.pool.slot()).await;
+        let slot = tokio::time::timeout_at(end, self.pool.slot()).await;
         let now = Instant::now();
-        self.guest.context.counters.calls.hook(hook).waited(now - started);
-        slot.map(|slot| (slot, now)).map_err(|_| CallError::PoolExhausted)
+        context.counters.calls.hook(hook).waited(now - started);
+        slot.map(|slot| (turn, slot, now)).map_err(|_| CallError::PoolExhausted)
     }
 
     async fn instantiate(&self, hook: Hook, deadline: Duration) -> Result<Instance, CallError> {
@@ -167,7 +198,8 @@ impl BindingInstance {
             // A generation that has been replaced needs no instances.
             let Some(binding) = binding.upgrade() else { return };
             let _ticking = binding.guest.engine.enter();
-            match binding.instantiate(binding.bind.hook, INIT_DEADLINE).await {
+            let cost = Cost::new(&binding.guest.context);
+            match cost.time.measure(binding.instantiate(binding.bind.hook, INIT_DEADLINE)).await {
                 Ok(instance) => binding.pool.put(&environment, instance),
                 Err(error) => {
                     binding.remember(&error, &environment, None);
@@ -201,6 +233,7 @@ impl CallError {
         match self {
             Self::Guest { kind: "invalid-input", .. }
             | Self::PoolExhausted
+            | Self::CpuShare
             | Self::BreakerOpen
             | Self::MissingRequired
             | Self::InputTooLarge { .. } => BreakerSignal::Neither,

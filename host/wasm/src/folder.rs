@@ -39,6 +39,7 @@ use self::retire::{MOST_ORDERS, Order};
 pub use self::retire::{NothingToReturnTo, OrderError, UnknownPlugin};
 pub use self::trust::Trust;
 use self::watch::WatchTask;
+use crate::runtime::cpu_share::{CpuLimits, CpuShares};
 use crate::runtime::engine::Engine;
 use crate::staging::Stager;
 use crate::staging::cache::{Cache, CacheLimits};
@@ -81,6 +82,8 @@ pub struct Settings {
     pub quiet: Duration,
     /// How long a component without a binding file waits for it before it is bound automatically.
     pub settle_time: Duration,
+    /// How much processor time plugins may use.
+    pub cpu_limits: CpuLimits,
     /// How long the version before a new one is kept warm, and returns if the new one is worse; zero for never.
     pub probation: Duration,
     /// Folder of the files of versions that may return, in the data folder; none are kept if absent, or if the data folder
@@ -123,6 +126,7 @@ impl Default for Settings {
             verify_interval: Duration::from_secs(30),
             quiet: Duration::from_millis(100),
             settle_time: Duration::from_millis(500),
+            cpu_limits: CpuLimits::default(),
             probation: Duration::from_secs(60),
             kept_dir: None,
             instances: 1_000,
@@ -164,7 +168,8 @@ impl PluginFolder {
         let compilation = Compilation::new(&engine.wasmtime, compiler, limits, (cache, store.clone()));
         let compilation = compilation.map_err(|error| OpenError::Engine(error.into()))?;
         let quarantine = compilation.quarantine().clone();
-        let stager = Stager { engine, compilation, lifecycle: lifecycle.clone() };
+        let shares = CpuShares::new(settings.cpu_limits);
+        let stager = Stager { engine, compilation, lifecycle: lifecycle.clone(), shares };
         let (sender, orders) = mpsc::channel(MOST_ORDERS);
         let folder = Arc::new(Self {
             view: Mutex::new(View::new(settings.dir.clone(), facts)),

@@ -34,6 +34,7 @@ pub use self::breaker::BreakerState;
 pub use self::check::{CheckError, CheckReport, check_file, check_folder};
 pub use self::folder::{NothingToReturnTo, OpenError, OrderError, PluginFolder, Settings, Trust, UnknownPlugin};
 pub use self::pool::PoolStatus;
+pub use self::runtime::cpu_share::CpuLimits;
 pub use self::runtime::engine::EngineFacts;
 pub use self::staging::cache::CacheLimits;
 pub use self::staging::compilation::{COMPILER_COMMAND, CompileLimits, Compiler, run_compiler};

@@ -29,6 +29,7 @@ use crate::breaker::Breaker;
 use crate::call::BindingInstance;
 use crate::plugin::{Figures, Plugin};
 use crate::pool::Pool;
+use crate::runtime::cpu_share::CpuShares;
 use crate::runtime::engine::Engine;
 use crate::runtime::guest::{Guest, INIT_DEADLINE, PluginContext};
 use crate::runtime::interface::v0_1;
@@ -48,6 +49,7 @@ pub(crate) struct Stager {
     pub(crate) engine: Arc<Engine>,
     pub(crate) compilation: Compilation,
     pub(crate) lifecycle: Lifecycle,
+    pub(crate) shares: CpuShares,
 }
 
 /// A file to be staged.
@@ -118,6 +120,7 @@ impl Stager {
             config: serde_json::Value::Object(manifest.config.clone()).to_string(),
             fingerprints: Arc::clone(&self.engine.fingerprints),
             counters: counters(&name),
+            share: self.shares.of(&name),
             calls: HookMeters::default(),
             evidence: Evidence::default(),
             metrics: GuestMetrics::default(),

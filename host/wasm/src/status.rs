@@ -155,6 +155,8 @@ pub struct PluginMetrics {
     pub pools: Vec<(Hook, usize, usize)>,
     /// State of each hook's breaker, and how often it has opened in the running version.
     pub breakers: Vec<(Hook, BreakerState, u64)>,
+    /// Seconds for which calls ran on a processor.
+    pub cpu_seconds: f64,
     /// How often a version was rolled back, by reason.
     pub rollbacks: Vec<(RollbackReason, u64)>,
     /// Number of dropped log lines.
@@ -296,6 +298,7 @@ impl View {
             instances: counters.instances.read(),
             pools: pools.into_iter().map(|(hook, (busy, idle))| (hook, busy, idle)).collect(),
             breakers: breakers.into_iter().map(|(hook, (state, opened))| (hook, state, opened)).collect(),
+            cpu_seconds: counters.processor_time().as_secs_f64(),
             rollbacks: counters.rollbacks.read(),
             log_lines_dropped: counters.log.dropped(),
             reports_dropped: counters.reports.dropped(),

@@ -1,6 +1,7 @@
 //! Tests of the public interface of the crate: files are put into a folder, hooks are called, and results are checked.
 
 mod content;
+mod cpu_share;
 mod files;
 mod folder;
 mod grants;

@@ -353,6 +353,8 @@ fragments! {
     TRAP = "trap.wat";
     /// `request-auth`: allows, and traps at a call of each instance, the one whose number is in place of 9999.
     TRAP_SOMETIMES = "trap-sometimes.wat";
+    /// `request-auth`: allows after as many rounds of a loop as are in place of 9999.
+    BURN = "burn.wat";
     /// Any hook: divides by zero.
     DIVIDE = "divide.wat";
     /// Any hook: returns `temporary`.

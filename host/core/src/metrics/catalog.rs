@@ -103,6 +103,8 @@ crate::catalog! {
         "Observations for metrics of the plugin that were rejected as invalid or beyond its limits.");
     PLUGIN_SWAPS = counter("yardarm_plugin_swaps_total", ["result"],
         "Plans activated (`ok`), and plugin files rejected (`refused`).");
+    PLUGIN_CPU_SECONDS = counter("yardarm_plugin_cpu_seconds_total", ["plugin"],
+        "Seconds for which calls ran on a processor.");
     PLUGIN_ROLLBACKS = counter("yardarm_plugin_rollbacks_total", ["plugin", "reason"],
         "Versions that were replaced by the one before them, by reason: `traps`, `errors`, `slow`, `set`, `operator`.");
     PLUGIN_FOLDER_USABLE = gauge("yardarm_plugin_folder_usable", [],

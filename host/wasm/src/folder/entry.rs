@@ -179,7 +179,12 @@ impl Entry {
         if quarantined.len() >= MOST_QUARANTINED {
             quarantined.remove(0);
         }
-        quarantined.push(QuarantinedVersion { identity, version, to, reason });
+        quarantined.push(QuarantinedVersion {
+            identity,
+            version: version.into(),
+            to: to.into(),
+            reason: reason.into(),
+        });
     }
 
     /// Returns the entry of a version in the quarantine, if it is there.

@@ -33,7 +33,7 @@ pub(super) struct Failure {
 }
 
 /// The result of staging a unit.
-pub(super) type Outcome = Result<Vec<(Plugin, Identity)>, Failure>;
+pub(super) type Outcome = Result<Vec<(Plugin, Identity)>, Box<Failure>>;
 
 type Staging = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 

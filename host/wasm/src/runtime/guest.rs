@@ -14,6 +14,7 @@ use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
 use wasmtime_wasi::WasiCtx;
 
 use crate::runtime::capability::fingerprint::Fingerprints;
+use crate::runtime::cpu_share::CpuShare;
 use crate::runtime::engine::{Engine, TICK};
 use crate::runtime::interface::v0_1;
 use crate::vocabulary::{
@@ -49,6 +50,7 @@ pub(crate) struct PluginContext {
     pub(crate) config: String,
     pub(crate) fingerprints: Arc<Fingerprints>,
     pub(crate) counters: Arc<PluginCounters>,
+    pub(crate) share: Arc<CpuShare>,
     /// The calls of this generation.
     pub(crate) calls: HookMeters,
     pub(crate) evidence: Evidence,

@@ -23,6 +23,8 @@ pub(crate) struct PluginCounters {
     pub(crate) log: LogGate,
     /// Limits the host's reports about the plugin.
     pub(crate) reports: LogGate,
+    /// Nanoseconds for which calls ran on a processor.
+    processor_nanos: AtomicU64,
     pub(crate) rollbacks: RollbackMeter,
     /// Rejected observations for metrics of the guest.
     guest_metrics_refused: AtomicU64,
@@ -84,6 +86,7 @@ impl Default for PluginCounters {
             instances: InstanceMeter::default(),
             log: LogGate::for_guest(),
             reports: LogGate::for_reports(),
+            processor_nanos: AtomicU64::new(0),
             rollbacks: RollbackMeter::default(),
             guest_metrics_refused: AtomicU64::new(0),
         }
@@ -99,6 +102,15 @@ impl PluginCounters {
     /// Returns the last errors of all hooks, for each hook the newest first.
     pub(crate) fn last_errors(&self) -> Vec<LastError> {
         Hook::ALL.into_iter().flat_map(|hook| self.errors(hook).read(hook)).collect()
+    }
+
+    pub(crate) fn count_processor_time(&self, time: Duration) {
+        self.processor_nanos.fetch_add(nanos(time), Ordering::Relaxed);
+    }
+
+    /// Returns for how long calls ran on a processor.
+    pub(crate) fn processor_time(&self) -> Duration {
+        Duration::from_nanos(get(&self.processor_nanos))
     }
 
     pub(crate) fn count_refused_guest_metric(&self) {

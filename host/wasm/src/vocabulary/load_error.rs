@@ -217,11 +217,11 @@ pub enum LoadError {
     )]
     RolledBack {
         /// The version that was rolled back.
-        version: String,
+        version: Box<str>,
         /// The version that it was rolled back to.
-        to: String,
+        to: Box<str>,
         /// Why, with figures.
-        reason: String,
+        reason: Box<str>,
     },
     /// The file cannot be read; reading is retried.
     #[error("the file cannot be read: {text}")]

@@ -241,7 +241,7 @@ impl Loader {
                         let _ = supervisor::blocking("plugin folder reader", save).await;
                         plugins.push((plugin, identity));
                     }
-                    Err(error) => return Outcome::Err(Failure { stem, sha256, error }),
+                    Err(error) => return Outcome::Err(Box::new(Failure { stem, sha256, error })),
                 }
             }
             Ok(plugins)

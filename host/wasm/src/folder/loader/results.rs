@@ -23,8 +23,8 @@ impl Loader {
                     self.activate(plugin, identity);
                 }
             }
-            (Unit::Plugin(_), Err(failure)) => self.reject(failure),
-            (Unit::Set(set), Err(failure)) => self.reject_set(set, failure),
+            (Unit::Plugin(_), Err(failure)) => self.reject(*failure),
+            (Unit::Set(set), Err(failure)) => self.reject_set(set, *failure),
         }
         self.reconsider_duplicates();
         self.publish();
@@ -82,7 +82,7 @@ impl Loader {
             let active = active.or_else(|| (!names.insert(&plugin.name)).then(|| "another file of the set".to_owned()));
             if let Some(active) = active {
                 let error = LoadError::DuplicateName { name: plugin.name.to_string(), active };
-                return Err(Failure { stem: Arc::clone(&plugin.stem), sha256: plugin.sha256, error });
+                return Err(Box::new(Failure { stem: Arc::clone(&plugin.stem), sha256: plugin.sha256, error }));
             }
         }
         Ok(plugins)

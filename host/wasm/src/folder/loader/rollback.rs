@@ -179,10 +179,10 @@ impl QuarantinedVersion {
     /// Returns why the version is not used.
     pub(super) fn error(&self) -> LoadError {
         let Self { version, to, reason, .. } = self.clone();
-        LoadError::RolledBack { version, to, reason }
+        LoadError::RolledBack { version: version.into(), to: to.into(), reason: reason.into() }
     }
 }
 
 fn rolled_back(version: &str, to: &str, fault: &Fault) -> LoadError {
-    LoadError::RolledBack { version: version.to_owned(), to: to.to_owned(), reason: fault.to_string() }
+    LoadError::RolledBack { version: version.into(), to: to.into(), reason: fault.to_string().into() }
 }

@@ -224,6 +224,7 @@ mod tests {
             config: "{}".to_owned(),
             fingerprints: Arc::new(crate::runtime::capability::fingerprint::Fingerprints::new()),
             counters: Arc::default(),
+            share: crate::runtime::cpu_share::CpuShares::new(Default::default()).of(&"zoo".into()),
             calls: Default::default(),
             evidence: Default::default(),
             metrics: Default::default(),
