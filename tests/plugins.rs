@@ -9,6 +9,7 @@ mod guards;
 mod hostile;
 mod panics;
 mod payloads;
+mod rollback;
 mod samples;
 mod start;
 mod states;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use yardarm_core::settings::{Reader, Size};
 use yardarm_core::{choices, settings};
-use yardarm_wasm::{AdmissionRules, AllAbstain, CacheLimits, CompileLimits, Compiler, Trust};
+use yardarm_wasm::{AdmissionRules, AllAbstain, CacheLimits, CompileLimits, Compiler, CpuLimits, Trust};
 
 use super::HOUR;
 
@@ -40,6 +40,11 @@ settings! {
         pub cache: CacheLimits => CacheSettings::read,
         /// What the compilation of a plugin may cost.
         pub compile: CompileLimits => CompileSettings::read,
+        /// How much processor time plugins may use.
+        pub cpu: CpuLimits => CpuSettings::read,
+        /// How long a new version of a plugin is on probation: the version before it stays loaded, and returns if the new one
+        /// fails or is slow. It ends earlier after 1,000 calls of each hook; `0s` keeps every version that loads.
+        pub probation: Duration = "60s", in Duration::ZERO..=HOUR,
         /// Time over which open streams are checked again after request plugins changed; `0s` checks all at once.
         pub recheck_window: Duration = "30s", in Duration::ZERO..=HOUR,
     }
@@ -65,6 +70,17 @@ settings! {
         /// less: 30 seconds, and 15 for each megabyte of the file. Compiling has idle priority, so it takes long on a busy
         /// machine.
         compile_timeout: Duration = "5m", in Duration::from_secs(1)..=HOUR,
+    }
+}
+
+settings! {
+    struct CpuSettings in "plugins" {
+        /// Processor time that each plugin may use, in percent of one processor. Beyond it, its calls run one at a time; they
+        /// wait until the share covers them if they take longer than a millisecond, or if all plugins together exceed
+        /// `plugins.total_cpu_share`. A call that would wait too long fails with C07.
+        cpu_share: u64 = "25", in 1..=100_000,
+        /// Processor time that all plugins together may use before those beyond their share wait, in percent of the machine.
+        total_cpu_share: u64 = "50", in 1..=100,
     }
 }
 
@@ -97,6 +113,9 @@ impl PluginConfig {
             verify_interval: self.verify_interval,
             cache_dir: data_dir.map(|dir| dir.join("compiled-plugins")),
             cache_limits: self.cache,
+            kept_dir: data_dir.map(|dir| dir.join("plugin-versions")),
+            cpu_limits: self.cpu,
+            probation: self.probation,
             compiler: self.compiler.clone(),
             compile_limits: self.compile,
             ..yardarm_wasm::Settings::default()
@@ -108,6 +127,14 @@ impl CacheSettings {
     fn read(reader: &mut Reader<'_>) -> CacheLimits {
         let Self { cache_max_size, cache_max_age } = Self::read_keys(reader);
         CacheLimits { max_size: cache_max_size, max_age: cache_max_age }
+    }
+}
+
+impl CpuSettings {
+    fn read(reader: &mut Reader<'_>) -> CpuLimits {
+        let Self { cpu_share, total_cpu_share } = Self::read_keys(reader);
+        let share = |percent: u64| percent as f64 / 100.0;
+        CpuLimits { per_plugin: share(cpu_share), total: share(total_cpu_share) }
     }
 }
 

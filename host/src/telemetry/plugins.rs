@@ -13,7 +13,12 @@ pub(super) fn collect(families: &mut Families, plugins: &[PluginMetrics], folder
         families.sample(&catalog::PLUGIN_INSTANCES_ALIVE, &[name], plugin.instances.alive);
         families.sample(&catalog::PLUGIN_MEMORY_PEAK, &[name], plugin.instances.peak_memory_bytes);
         families.sample(&catalog::PLUGIN_LOG_LINES_DROPPED, &[name], plugin.log_lines_dropped);
+        families.sample(&catalog::PLUGIN_REPORTS_DROPPED, &[name], plugin.reports_dropped);
         families.sample(&catalog::PLUGIN_GUEST_METRICS_REFUSED, &[name], plugin.guest_refused);
+        families.sample(&catalog::PLUGIN_CPU_SECONDS, &[name], plugin.cpu_seconds);
+        for (reason, count) in &plugin.rollbacks {
+            families.sample(&catalog::PLUGIN_ROLLBACKS, &[name, reason.name()], *count);
+        }
         for series in &plugin.guest {
             guest(families, name, series);
         }
@@ -37,6 +42,15 @@ fn calls(families: &mut Families, plugin: &PluginMetrics) {
         }
         families.histogram(&catalog::PLUGIN_CALL_SECONDS, &labels, &CALL_SECONDS, &it.buckets, it.seconds);
         families.sample(&catalog::PLUGIN_POOL_WAIT, &labels, it.waited_seconds);
+    }
+    for version in &plugin.generations {
+        let generation = version.generation.to_string();
+        for hook in &version.hooks {
+            for (outcome, count) in hook.outcomes.iter().filter(|(_, count)| *count > 0) {
+                let labels = [name, hook.hook.name(), &version.version, &generation, outcome];
+                families.sample(&catalog::PLUGIN_VERSION_CALLS, &labels, *count);
+            }
+        }
     }
     for (hook, busy, idle) in &plugin.pools {
         families.sample(&catalog::PLUGIN_POOL_INSTANCES, &[name, hook.name(), "busy"], *busy);

@@ -4,14 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use yardarm_core::hooks::RequestId;
 use yardarm_core::supervisor::{self, fault_point};
 use yardarm_core::{EnvironmentLabel, InternalError, Lifecycle};
 
 use crate::breaker::{Breaker, BreakerSignal};
 use crate::pool::{Pool, Slot};
-use crate::runtime::guest::{Guest, INIT_DEADLINE, Instance, busy_allowance};
+use crate::runtime::cpu_share::Turn;
+use crate::runtime::guest::{Guest, INIT_DEADLINE, Instance, PluginContext, busy_allowance};
 use crate::runtime::interface::HookCall;
-use crate::vocabulary::{Bind, CallError, Hook, Isolation};
+use crate::runtime::processor_time::ProcessorTime;
+use crate::vocabulary::{Bind, CallError, Ending, Hook, Isolation, Outcome};
 
 /// A plugin at its position in a chain.
 pub(crate) struct BindingInstance {
@@ -28,6 +31,26 @@ pub(crate) struct BindingInstance {
     pub(crate) identity: [u8; 32],
 }
 
+/// The processor time of a call, which is charged to the plugin however the call ends.
+struct Cost<'a> {
+    context: &'a PluginContext,
+    time: ProcessorTime,
+}
+
+impl<'a> Cost<'a> {
+    fn new(context: &'a PluginContext) -> Self {
+        Self { context, time: ProcessorTime::default() }
+    }
+}
+
+impl Drop for Cost<'_> {
+    fn drop(&mut self) {
+        let time = self.time.get();
+        self.context.counters.count_processor_time(time);
+        self.context.share.charge(time);
+    }
+}
+
 impl BindingInstance {
     /// Calls the plugin within `budget` and validates the reply with `check`.
     pub(crate) async fn call<A: HookCall, T>(
@@ -38,28 +61,57 @@ impl BindingInstance {
         check: impl FnOnce(A::Reply) -> Result<T, CallError>,
     ) -> Result<T, CallError> {
         let started = Instant::now();
-        let meter = self.guest.context.counters.hook(A::HOOK);
         let Some(permit) = self.breaker.admit() else {
-            meter.record(CallError::BreakerOpen.outcome(), started.elapsed());
-            return Err(CallError::BreakerOpen);
+            let error = CallError::BreakerOpen;
+            self.record(error.outcome(), started.elapsed());
+            self.remember(&error, environment, ask.request_id());
+            return Err(error);
         };
         let budget = budget.min(self.bind.deadline);
-        let answer = supervisor::catch(self.call_admitted(environment, ask, budget, started)).await;
+        let cost = Cost::new(&self.guest.context);
+        let answer = supervisor::catch(self.call_admitted(environment, ask, budget, started, &cost.time)).await;
         let mut outcome = None;
         let result = answer.unwrap_or_else(|error| Err(CallError::of_panic(&error))).and_then(|reply| {
             outcome = Some(A::outcome(&reply));
             check(reply)
         });
         let ended = Instant::now();
-        permit.record(result.as_ref().map_or_else(CallError::signal, |_| BreakerSignal::Success), ended);
+        let signal = result.as_ref().map_or_else(CallError::signal, |_| BreakerSignal::Success);
+        permit.record(signal, ended);
+        self.add_evidence(signal, result.as_ref().err(), cost.time.get());
         let failed = result.as_ref().err().map(CallError::outcome);
         if let Some(outcome) = failed.or(outcome) {
-            meter.record(outcome, ended - started);
+            self.record(outcome, ended - started);
         }
         if let Err(error) = &result {
+            self.remember(error, environment, ask.request_id());
             self.report(error);
         }
         result
+    }
+
+    /// Counts a call.
+    fn record(&self, outcome: Outcome, took: Duration) {
+        let (context, hook) = (&self.guest.context, self.bind.hook);
+        context.counters.calls.hook(hook).record(outcome, took);
+        context.calls.hook(hook).record(outcome, took);
+    }
+
+    /// Adds a call to the evidence about this generation, if it is any.
+    fn add_evidence(&self, signal: BreakerSignal, error: Option<&CallError>, time: Duration) {
+        let ending = match (signal, error) {
+            (BreakerSignal::Success, _) => Ending::Good,
+            (BreakerSignal::Failure, Some(CallError::Trap { .. })) => Ending::Trapped,
+            (BreakerSignal::Failure, _) => Ending::Failed,
+            (BreakerSignal::Neither, _) => return,
+        };
+        self.guest.context.evidence.hook(self.bind.hook).add(ending, time);
+    }
+
+    /// Keeps an error for the status.
+    fn remember(&self, error: &CallError, environment: &EnvironmentLabel, request: Option<RequestId>) {
+        let context = &self.guest.context;
+        context.counters.errors(self.bind.hook).add(error, Some(&context.version), environment, request);
     }
 
     async fn call_admitted<A: HookCall>(
@@ -68,16 +120,17 @@ impl BindingInstance {
         ask: &A,
         budget: Duration,
         started: Instant,
+        time: &ProcessorTime,
     ) -> Result<A::Reply, CallError> {
         let _ticking = self.guest.engine.enter();
         fault_point("plugin call");
-        let (slot, now) = self.slot(A::HOOK, budget, started).await?;
+        let (turn, slot, now) = self.slot(A::HOOK, budget, started).await?;
         let (mut instance, now) = match self.pool.take(environment, now) {
             Some(instance) => (instance, now),
-            None => (self.instantiate(A::HOOK, budget + self.creation).await?, Instant::now()),
+            None => (time.measure(self.instantiate(A::HOOK, budget + self.creation)).await?, Instant::now()),
         };
         let deadlines = instance.begin(A::HOOK, budget, now, ask.output_limit(0));
-        let answer = match deadlines.wait(ask.ask(&mut instance)).await {
+        let answer = match deadlines.wait(time.measure(ask.ask(&mut instance))).await {
             Some(Ok(answer)) => answer,
             Some(Err(error)) => {
                 self.discard(environment, instance);
@@ -90,22 +143,32 @@ impl BindingInstance {
         };
         let lent = instance.store.data().lent;
         self.give_back(environment, instance, now);
-        drop(slot);
+        drop((slot, turn));
         let reply = answer?;
         let (size, limit) = (A::output_size(&reply), ask.output_limit(lent));
         if size > limit { Err(CallError::OutputTooLarge { size, limit }) } else { Ok(reply) }
     }
 
-    /// Waits for a slot among the concurrent calls, for at most the time that a reply may take; returns it with the
-    /// time from which the deadline counts.
-    async fn slot(&self, hook: Hook, budget: Duration, started: Instant) -> Result<(Slot, Instant), CallError> {
-        if let Some(slot) = self.pool.try_slot() {
-            return Ok((slot, started));
+    /// Waits for the plugin's share of the processors and for a slot among the concurrent calls, for at most the time that a
+    /// reply may take; returns them with the time from which the deadline counts.
+    async fn slot(
+        &self,
+        hook: Hook,
+        budget: Duration,
+        started: Instant,
+    ) -> Result<(Turn<'_>, Slot, Instant), CallError> {
+        let context = &self.guest.context;
+        let end = started + busy_allowance(budget);
+        let turn = context.share.turn(started, end).await.ok_or(CallError::CpuShare)?;
+        if !turn.was_waited_for()
+            && let Some(slot) = self.pool.try_slot()
+        {
+            return Ok((turn, slot, started));
         }
-        let slot = tokio::time::timeout(busy_allowance(budget), self.pool.slot()).await;
+        let slot = tokio::time::timeout_at(end, self.pool.slot()).await;
         let now = Instant::now();
-        self.guest.context.counters.hook(hook).waited(now - started);
-        slot.map(|slot| (slot, now)).map_err(|_| CallError::PoolExhausted)
+        context.counters.calls.hook(hook).waited(now - started);
+        slot.map(|slot| (turn, slot, now)).map_err(|_| CallError::PoolExhausted)
     }
 
     async fn instantiate(&self, hook: Hook, deadline: Duration) -> Result<Instance, CallError> {
@@ -135,20 +198,26 @@ impl BindingInstance {
             // A generation that has been replaced needs no instances.
             let Some(binding) = binding.upgrade() else { return };
             let _ticking = binding.guest.engine.enter();
-            match binding.instantiate(binding.bind.hook, INIT_DEADLINE).await {
+            let cost = Cost::new(&binding.guest.context);
+            match cost.time.measure(binding.instantiate(binding.bind.hook, INIT_DEADLINE)).await {
                 Ok(instance) => binding.pool.put(&environment, instance),
-                Err(error) => binding.report(&error),
+                Err(error) => {
+                    binding.remember(&error, &environment, None);
+                    binding.report(&error);
+                }
             }
         });
     }
 
-    /// Logs a failure, within the plugin's log rate limit.
+    /// Logs a failure, within the limit for the host's reports about the plugin. The next line after some that were left out
+    /// has their number.
     fn report(&self, error: &CallError) {
         let context = &self.guest.context;
-        if context.counters.log.admit() {
-            let (class, code) = (error.outcome().name(), error.code());
-            tracing::warn!(plugin = %context.name, hook = %self.bind.hook, class, code, %error, "plugin call failed");
-        }
+        let Some(suppressed) = context.counters.reports.admit() else { return };
+        let (class, code, generation) = (error.outcome().name(), error.code(), context.version.generation);
+        tracing::warn!(
+            plugin = %context.name, generation, hook = %self.bind.hook, class, code, suppressed, %error, "plugin call failed"
+        );
     }
 }
 
@@ -164,6 +233,7 @@ impl CallError {
         match self {
             Self::Guest { kind: "invalid-input", .. }
             | Self::PoolExhausted
+            | Self::CpuShare
             | Self::BreakerOpen
             | Self::MissingRequired
             | Self::InputTooLarge { .. } => BreakerSignal::Neither,

@@ -12,6 +12,7 @@ use yardarm_core::hooks::Hooks;
 
 use crate::folder::files::{self, LARGEST_BINDING};
 use crate::folder::{OpenError, PluginFolder, Settings, Trust};
+use crate::runtime::cpu_share::{CpuLimits, CpuShares};
 use crate::runtime::engine::Engine;
 use crate::staging::compilation::{Compilation, CompileLimits, Compiler};
 use crate::staging::manifest::Manifest;
@@ -87,7 +88,7 @@ pub fn check_folder(settings: &Settings) -> Result<FolderStatus, CheckError> {
     on_own_runtime(async {
         let lifecycle = Lifecycle::new();
         // A folder that is checked is not waited for to change.
-        let settings = Settings { cache_dir: None, settle_time: Duration::ZERO, ..settings.clone() };
+        let settings = Settings { cache_dir: None, kept_dir: None, settle_time: Duration::ZERO, ..settings.clone() };
         let folder =
             PluginFolder::open(settings, ready(None), Hooks::none(), lifecycle.readiness(), &lifecycle).await?;
         folder.loaded().await;
@@ -114,7 +115,8 @@ fn new_stager(compiler: Compiler, limits: CompileLimits) -> Result<Stager, LoadE
     let unavailable = |error: wasmtime::Error| LoadError::CompilerUnavailable { text: error.to_string() };
     let engine = Engine::new(16).map_err(unavailable)?;
     let compilation = Compilation::new(&engine.wasmtime, compiler, limits, (None, None)).map_err(unavailable)?;
-    Ok(Stager { engine: Arc::new(engine), compilation, lifecycle: Lifecycle::new() })
+    let shares = CpuShares::new(CpuLimits::default());
+    Ok(Stager { engine: Arc::new(engine), compilation, lifecycle: Lifecycle::new(), shares })
 }
 async fn stage(
     stager: &Stager,

@@ -7,8 +7,10 @@ mod content;
 mod entry;
 mod events;
 pub(crate) mod files;
+mod kept;
 mod listing;
 mod loader;
+mod probation;
 mod records;
 mod retire;
 mod schedule;
@@ -30,12 +32,14 @@ use yardarm_core::supervisor;
 use yardarm_core::{DataStore, Lifecycle};
 
 use self::events::FolderEvents;
+use self::kept::KeptFiles;
 use self::loader::Loader;
 use self::records::Records;
 use self::retire::{MOST_ORDERS, Order};
-pub use self::retire::{RetireError, UnknownPlugin};
+pub use self::retire::{NothingToReturnTo, OrderError, UnknownPlugin};
 pub use self::trust::Trust;
 use self::watch::WatchTask;
+use crate::runtime::cpu_share::{CpuLimits, CpuShares};
 use crate::runtime::engine::Engine;
 use crate::staging::Stager;
 use crate::staging::cache::{Cache, CacheLimits};
@@ -78,6 +82,13 @@ pub struct Settings {
     pub quiet: Duration,
     /// How long a component without a binding file waits for it before it is bound automatically.
     pub settle_time: Duration,
+    /// How much processor time plugins may use.
+    pub cpu_limits: CpuLimits,
+    /// How long the version before a new one is kept warm, and returns if the new one is worse; zero for never.
+    pub probation: Duration,
+    /// Folder of the files of versions that may return, in the data folder; none are kept if absent, or if the data folder
+    /// belongs to another user.
+    pub kept_dir: Option<PathBuf>,
     /// Maximum number of live plugin instances, over all plugins.
     pub instances: u32,
 }
@@ -115,6 +126,9 @@ impl Default for Settings {
             verify_interval: Duration::from_secs(30),
             quiet: Duration::from_millis(100),
             settle_time: Duration::from_millis(500),
+            cpu_limits: CpuLimits::default(),
+            probation: Duration::from_secs(60),
+            kept_dir: None,
             instances: 1_000,
         }
     }
@@ -154,7 +168,8 @@ impl PluginFolder {
         let compilation = Compilation::new(&engine.wasmtime, compiler, limits, (cache, store.clone()));
         let compilation = compilation.map_err(|error| OpenError::Engine(error.into()))?;
         let quarantine = compilation.quarantine().clone();
-        let stager = Stager { engine, compilation, lifecycle: lifecycle.clone() };
+        let shares = CpuShares::new(settings.cpu_limits);
+        let stager = Stager { engine, compilation, lifecycle: lifecycle.clone(), shares };
         let (sender, orders) = mpsc::channel(MOST_ORDERS);
         let folder = Arc::new(Self {
             view: Mutex::new(View::new(settings.dir.clone(), facts)),
@@ -163,7 +178,9 @@ impl PluginFolder {
             quarantine,
             orders: sender,
         });
-        let mut loader = Loader::new(settings, stager, hooks, Arc::clone(&folder), Records::new(store));
+        let kept = open_kept(&settings, store.is_some()).await;
+        let memory = (Records::new(store), kept);
+        let mut loader = Loader::new(settings, stager, hooks, Arc::clone(&folder), memory);
         let first_look = loader.fail_closed_until_loaded(readiness);
         if tokio::time::timeout(FIRST_LOOK_TIMEOUT, first_look).await.is_err() {
             tracing::error!("the plugin folder does not respond; required plugins in it may be bypassed until it does");
@@ -215,6 +232,22 @@ impl PluginFolder {
 impl std::fmt::Debug for PluginFolder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("PluginFolder").field("ready", &self.is_ready()).finish_non_exhaustive()
+    }
+}
+
+/// Opens the folder of versions that may return, if one is configured and usable.
+async fn open_kept(settings: &Settings, has_store: bool) -> KeptFiles {
+    let Some(dir) = settings.kept_dir.clone().filter(|_| has_store) else { return KeptFiles::default() };
+    let shown = dir.display().to_string();
+    let opened = supervisor::blocking("plugin folder reader", move || KeptFiles::open(dir));
+    let opened = tokio::time::timeout(CACHE_TIMEOUT, opened).await;
+    let opened = opened.map_err(|_| std::io::ErrorKind::TimedOut.into());
+    match opened.and_then(|opened| opened.unwrap_or_else(|error| Err(std::io::Error::other(error)))) {
+        Ok(kept) => kept,
+        Err(error) => {
+            tracing::warn!(dir = %shown, %error, "versions of plugins cannot be kept for a return after a restart");
+            KeptFiles::default()
+        }
     }
 }
 

@@ -32,17 +32,20 @@ mod check;
 
 pub use self::breaker::BreakerState;
 pub use self::check::{CheckError, CheckReport, check_file, check_folder};
-pub use self::folder::{OpenError, PluginFolder, RetireError, Settings, Trust, UnknownPlugin};
+pub use self::folder::{NothingToReturnTo, OpenError, OrderError, PluginFolder, Settings, Trust, UnknownPlugin};
 pub use self::pool::PoolStatus;
+pub use self::runtime::cpu_share::CpuLimits;
 pub use self::runtime::engine::EngineFacts;
 pub use self::staging::cache::CacheLimits;
 pub use self::staging::compilation::{COMPILER_COMMAND, CompileLimits, Compiler, run_compiler};
 pub use self::status::{
-    ActiveStatus, BindingStatus, FolderStatus, PluginMetrics, PluginStatus, Refusal, RowState, SetRow, SetState,
+    ActiveStatus, BindingStatus, FolderStatus, GenerationMetrics, PluginMetrics, PluginStatus, ProbationStatus,
+    Refusal, RowState, SetRow, SetState,
 };
 pub use self::vocabulary::{
     AdmissionRules, AllAbstain, Bind, CALL_SECONDS, CompileStop, GuestSeries, GuestValue, Hook, HookMetrics,
-    InstanceMetrics, Isolation, LoadError, Pattern, Phase, Policy, Required, StagingStep, StatePolicy,
+    InstanceMetrics, Isolation, LastError, LoadError, Pattern, Phase, Policy, Required, RollbackReason, StagingStep,
+    StatePolicy,
 };
 
 #[cfg(test)]

@@ -29,12 +29,13 @@ use crate::breaker::Breaker;
 use crate::call::BindingInstance;
 use crate::plugin::{Figures, Plugin};
 use crate::pool::Pool;
+use crate::runtime::cpu_share::CpuShares;
 use crate::runtime::engine::Engine;
 use crate::runtime::guest::{Guest, INIT_DEADLINE, PluginContext};
 use crate::runtime::interface::v0_1;
 use crate::vocabulary::{
-    Bind, CallError, Hook, Isolation, LoadError, MissingGrants, PluginCounters, Progress, StagingStep, StatePolicy,
-    clean, largest_file,
+    Bind, CallError, CalledVersion, Evidence, GuestMetrics, Hook, HookMeters, Isolation, LoadError, MissingGrants,
+    PluginCounters, Progress, StagingStep, StatePolicy, clean, largest_file,
 };
 
 /// A guest whose fresh instance is created in less time gets one per call: isolation at almost no cost.
@@ -48,6 +49,7 @@ pub(crate) struct Stager {
     pub(crate) engine: Arc<Engine>,
     pub(crate) compilation: Compilation,
     pub(crate) lifecycle: Lifecycle,
+    pub(crate) shares: CpuShares,
 }
 
 /// A file to be staged.
@@ -113,11 +115,15 @@ impl Stager {
         let _ticking = self.engine.enter();
         let context = PluginContext {
             name: Arc::clone(&name),
-            generation,
+            version: CalledVersion { version: declared.version.as_str().into(), generation },
             grants,
             config: serde_json::Value::Object(manifest.config.clone()).to_string(),
             fingerprints: Arc::clone(&self.engine.fingerprints),
             counters: counters(&name),
+            share: self.shares.of(&name),
+            calls: HookMeters::default(),
+            evidence: Evidence::default(),
+            metrics: GuestMetrics::default(),
             missing_grants: MissingGrants::default(),
         };
         let guest = Arc::new(Guest { engine: Arc::clone(&self.engine), context: Arc::new(context), pre, indices });

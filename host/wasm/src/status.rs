@@ -11,15 +11,15 @@ use utoipa::ToSchema;
 use yardarm_core::hooks::Plan;
 use yardarm_core::time::unix_ms;
 
-pub use self::states::{Refusal, RowState, SetRow, SetState};
+pub use self::states::{ProbationStatus, Refusal, RowState, SetRow, SetState};
 use crate::breaker::BreakerState;
 use crate::plan::PluginPlan;
 use crate::plugin::Plugin;
 use crate::pool::PoolStatus;
 use crate::runtime::engine::EngineFacts;
 use crate::vocabulary::{
-    Bind, GuestSeries, Hook, HookMetrics, InstanceMetrics, Isolation, LoadError, PluginCounters, Progress, StagingStep,
-    StatePolicy,
+    Bind, GuestSeries, Hook, HookMetrics, InstanceMetrics, Isolation, LastError, LoadError, PluginCounters, Progress,
+    RollbackReason, StagingStep, StatePolicy,
 };
 
 /// The status of the folder and its plugins. Contains no secrets and no configuration values.
@@ -73,6 +73,14 @@ pub struct PluginStatus {
     pub refused: Option<Refusal>,
     /// What the state means and what an operator can do, where that is not obvious.
     pub advice: Option<String>,
+    /// The probation of the running version, while it lasts.
+    pub probation: Option<ProbationStatus>,
+    /// The version before the running one, which an operator can return to.
+    pub previous_version: Option<String>,
+    /// Whether an operator has pinned the running version.
+    pub pinned: bool,
+    /// The last failed calls, by hook, the newest first.
+    pub last_errors: Vec<LastError>,
     /// The running version.
     pub active: Option<ActiveStatus>,
 }
@@ -113,6 +121,8 @@ pub struct ActiveStatus {
     pub instances: InstanceMetrics,
     /// Calls of all its generations.
     pub calls: Vec<HookMetrics>,
+    /// Calls of this generation.
+    pub generation_calls: Vec<HookMetrics>,
 }
 
 /// The status of one binding.
@@ -137,18 +147,37 @@ pub struct PluginMetrics {
     pub generation: u64,
     /// Calls by hook.
     pub hooks: Vec<HookMetrics>,
+    /// Calls of the generations that are loaded.
+    pub generations: Vec<GenerationMetrics>,
     /// Instances.
     pub instances: InstanceMetrics,
     /// Numbers of busy and of idle instances by hook, over all bindings.
     pub pools: Vec<(Hook, usize, usize)>,
     /// State of each hook's breaker, and how often it has opened in the running version.
     pub breakers: Vec<(Hook, BreakerState, u64)>,
+    /// Seconds for which calls ran on a processor.
+    pub cpu_seconds: f64,
+    /// How often a version was rolled back, by reason.
+    pub rollbacks: Vec<(RollbackReason, u64)>,
     /// Number of dropped log lines.
     pub log_lines_dropped: u64,
-    /// Series of the guest.
+    /// Number of the host's reports about failed calls that were left out of the log.
+    pub reports_dropped: u64,
+    /// Series of the running version.
     pub guest: Vec<GuestSeries>,
     /// Number of rejected observations of the guest.
     pub guest_refused: u64,
+}
+
+/// Counters of one generation of a plugin.
+#[derive(Debug, Clone, Serialize)]
+pub struct GenerationMetrics {
+    /// Number of the version, counted over all that were staged since the start.
+    pub generation: u64,
+    /// Version that the plugin declares.
+    pub version: String,
+    /// Calls by hook.
+    pub hooks: Vec<HookMetrics>,
 }
 
 /// The data from which the status is built.
@@ -173,6 +202,12 @@ pub(crate) struct Row {
     pub(crate) since_ms: u64,
     pub(crate) staging: Option<(u64, Progress)>,
     pub(crate) active: Option<Arc<Plugin>>,
+    pub(crate) probation: Option<ProbationStatus>,
+    /// The version that is kept warm during the probation.
+    pub(crate) previous: Option<Arc<Plugin>>,
+    /// The version that an operator can return to.
+    pub(crate) returnable: Option<String>,
+    pub(crate) is_pinned: bool,
     pub(crate) refusal: Option<Refusal>,
     pub(crate) fails_closed: bool,
     pub(crate) advice: Option<String>,
@@ -231,7 +266,7 @@ impl View {
             swaps: self.swaps,
             refusals: self.refusals,
             engine: self.engine.clone(),
-            plugins: self.rows.iter().map(Row::status).collect(),
+            plugins: self.rows.iter().map(|row| row.status(&self.counters)).collect(),
             sets: self.sets.clone(),
             order: Hook::ALL.into_iter().map(order).collect(),
         }
@@ -245,6 +280,8 @@ impl View {
 
     fn metrics_of(&self, name: &str, counters: &PluginCounters) -> PluginMetrics {
         let active = self.rows.iter().filter_map(|row| row.active.as_ref()).find(|plugin| *plugin.name == *name);
+        let row = self.rows.iter().find(|row| row.active.as_ref().is_some_and(|plugin| *plugin.name == *name));
+        let previous = row.and_then(|row| row.previous.as_ref());
         let bindings = active.map(|plugin| &plugin.bindings[..]).unwrap_or_default();
         let (mut breakers, mut pools) = (BTreeMap::new(), BTreeMap::new());
         for binding in bindings {
@@ -256,19 +293,24 @@ impl View {
         PluginMetrics {
             plugin: name.to_owned(),
             generation: active.map_or(0, |plugin| plugin.generation),
-            hooks: counters.called_hooks(),
+            hooks: counters.calls.called_hooks(),
+            generations: active.into_iter().chain(previous).map(|plugin| GenerationMetrics::of(plugin)).collect(),
             instances: counters.instances.read(),
             pools: pools.into_iter().map(|(hook, (busy, idle))| (hook, busy, idle)).collect(),
             breakers: breakers.into_iter().map(|(hook, (state, opened))| (hook, state, opened)).collect(),
+            cpu_seconds: counters.processor_time().as_secs_f64(),
+            rollbacks: counters.rollbacks.read(),
             log_lines_dropped: counters.log.dropped(),
-            guest: counters.guest.series(),
-            guest_refused: counters.guest.refused(),
+            reports_dropped: counters.reports.dropped(),
+            guest: active.map(|plugin| plugin.guest.context.metrics.series()).unwrap_or_default(),
+            guest_refused: counters.guest_metrics_refused(),
         }
     }
 }
 
 impl Row {
-    fn status(&self) -> PluginStatus {
+    fn status(&self, counters: &HashMap<String, Arc<PluginCounters>>) -> PluginStatus {
+        let counters = self.name.as_deref().and_then(|name| counters.get(name));
         let step = self.staging.as_ref().map(|(_, progress)| progress.step());
         PluginStatus {
             file: self.stem.to_string(),
@@ -281,8 +323,19 @@ impl Row {
             fails_closed: self.fails_closed,
             refused: self.refusal.clone(),
             advice: self.advice.clone(),
+            probation: self.probation.clone(),
+            previous_version: self.returnable.clone(),
+            pinned: self.is_pinned,
+            last_errors: counters.map(|counters| counters.last_errors()).unwrap_or_default(),
             active: self.active.as_deref().map(ActiveStatus::of),
         }
+    }
+}
+
+impl GenerationMetrics {
+    fn of(plugin: &Plugin) -> Self {
+        let hooks = plugin.guest.context.calls.called_hooks();
+        Self { generation: plugin.generation, version: plugin.version.clone(), hooks }
     }
 }
 
@@ -311,7 +364,8 @@ impl ActiveStatus {
             compiled_before: plugin.figures.cached,
             bindings: plugin.bindings.iter().map(binding).collect(),
             instances: counters.instances.read(),
-            calls: counters.called_hooks(),
+            calls: counters.calls.called_hooks(),
+            generation_calls: plugin.guest.context.calls.called_hooks(),
         }
     }
 }

@@ -1,12 +1,15 @@
 //! Tests of the public interface of the crate: files are put into a folder, hooks are called, and results are checked.
 
 mod content;
+mod cpu_share;
 mod files;
 mod folder;
 mod grants;
 mod guards;
 mod hooks;
 mod policies;
+mod reports;
+mod rollback;
 mod sets;
 mod side_by_side;
 mod swap;
@@ -110,10 +113,22 @@ impl Fixture {
 
     /// Ends the gateway, and starts another one in the same folder.
     async fn restart(mut self, store: Option<DataStore>) -> Self {
-        assert!(self.lifecycle.stop(TEST_TIMEOUT).await);
-        let dir = std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap());
+        let dir = self.stop().await;
         let settings = Settings { dir: dir.path().to_owned(), instances: 64, ..Settings::default() };
         Self::open(dir, settings, store).await
+    }
+
+    /// Like `restart`, with a folder of versions that may return.
+    async fn restart_keeping(mut self, store: Option<DataStore>, kept_dir: Option<PathBuf>) -> Self {
+        let dir = self.stop().await;
+        let settings = Settings { dir: dir.path().to_owned(), kept_dir, instances: 64, ..Settings::default() };
+        Self::open(dir, settings, store).await
+    }
+
+    /// Ends the gateway, and returns its folder.
+    async fn stop(&mut self) -> TempDir {
+        assert!(self.lifecycle.stop(TEST_TIMEOUT).await);
+        std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap())
     }
 
     /// Returns what readiness waits for.

@@ -66,6 +66,19 @@ const IMPORTS: [(&str, &str, &str, &str); 18] = [
     ("$result_set_get", "results", "[method]result-set.get", "(param i32 i32 i32)"),
 ];
 
+/// Functions of WASI, imported if a fragment calls them: marker, interface, name, type.
+const WASI_IMPORTS: [(&str, &str, &str, &str); 2] = [
+    ("$wasi_now", "wasi:clocks/wall-clock", "now", "(param i32)"),
+    ("$wasi_random", "wasi:random/random", "get-random-u64", "(result i64)"),
+];
+
+/// The declarations of these functions.
+const WASI: [&str; 2] = [
+    "package wasi:clocks@0.2.0; interface wall-clock { record datetime { seconds: u64, nanoseconds: u32 } \
+     now: func() -> datetime; }",
+    "package wasi:random@0.2.0; interface random { get-random-u64: func() -> u64; }",
+];
+
 /// A resource that a hook borrows: name of the parameter, interface, name.
 type Borrowed = (&'static str, &'static str, &'static str);
 
@@ -165,6 +178,9 @@ impl Guest {
         resolve.push_group(plugin).map_err(|error| anyhow::anyhow!("{error:?}"))?;
         let foreign = "package acme:things@1.0.0; interface stuff { poke: func(); }";
         resolve.push_str("acme.wit", foreign)?;
+        for package in WASI {
+            resolve.push_str("wasi.wit", package)?;
+        }
         let package = resolve.push_str("guest.wit", &self.world())?;
         let world = resolve.select_world(&[package], Some("guest"))?;
         embed_component_metadata(&mut core, &resolve, world, StringEncoding::UTF8)?;
@@ -178,15 +194,25 @@ impl Guest {
                 .iter()
                 .map(|(hook, _)| format!("include yardarm:plugin/{}-plugin@{};", hook.interface(), self.interface)),
         );
+        lines.extend(self.wasi_imports().map(|(_, interface, ..)| format!("import {interface}@0.2.0;")));
         if self.has_foreign_import {
             lines.push("import acme:things/stuff@1.0.0;".to_owned());
         }
         format!("package test:guest; world guest {{ {} }}", lines.join(" "))
     }
 
+    fn wasi_imports(&self) -> impl Iterator<Item = &'static (&'static str, &'static str, &'static str, &'static str)> {
+        let is_called = |marker: &str| self.fragments().any(|fragment| fragment.contains(marker));
+        WASI_IMPORTS.iter().filter(move |(marker, ..)| is_called(marker))
+    }
+
+    fn fragments(&self) -> impl Iterator<Item = &str> {
+        self.hooks.iter().map(|(_, fragment)| &**fragment).chain([&*self.init])
+    }
+
     fn text(&self) -> String {
         let short = self.interface.rsplit_once('.').map_or(&*self.interface, |(short, _)| short);
-        let fragments: String = self.hooks.iter().map(|(_, fragment)| &**fragment).chain([&*self.init]).collect();
+        let fragments: String = self.fragments().collect();
         let mut imports: String = IMPORTS
             .iter()
             .filter(|(marker, ..)| fragments.contains(marker))
@@ -194,6 +220,9 @@ impl Guest {
                 format!("(import \"cm32p2|yardarm:plugin/{interface}@{short}\" \"{name}\" (func {marker} {kind}))\n")
             })
             .collect();
+        for (marker, interface, name, kind) in self.wasi_imports() {
+            imports += &format!("(import \"cm32p2|{interface}@0.2\" \"{name}\" (func {marker} {kind}))\n");
+        }
         let borrowed: BTreeSet<Borrowed> = self.hooks.iter().flat_map(|(hook, _)| hook.borrowed()).copied().collect();
         for (_, interface, resource) in borrowed {
             let name = resource.replace('-', "_");
@@ -314,6 +343,10 @@ fragments! {
     ECHO_CONFIG = "echo-config.wat";
     /// Any hook: never returns.
     SPIN = "spin.wat";
+    /// `request-auth`: allows after it has read the wall clock and a random number through WASI.
+    READ_WASI = "read-wasi.wat";
+    /// `request-auth`: allows after it has counted in 26 series, `aA` to `aZ`.
+    COUNT_SERIES = "count-series.wat";
     /// Any hook: never returns and calls the host all the time.
     SPIN_IN_HOST = "spin-in-host.wat";
     /// Any hook: grows its memory without end.
@@ -322,6 +355,10 @@ fragments! {
     RECURSE = "recurse.wat";
     /// Any hook: traps.
     TRAP = "trap.wat";
+    /// `request-auth`: allows, and traps at a call of each instance, the one whose number is in place of 9999.
+    TRAP_SOMETIMES = "trap-sometimes.wat";
+    /// `request-auth`: allows after as many rounds of a loop as are in place of 9999.
+    BURN = "burn.wat";
     /// Any hook: divides by zero.
     DIVIDE = "divide.wat";
     /// Any hook: returns `temporary`.

@@ -77,7 +77,10 @@ crate::catalog! {
         "Posts of events that were answered 503 because too many were in progress.");
 
     PLUGIN_CALLS = counter("yardarm_plugin_calls_total", ["plugin", "hook", "outcome"],
-        "Calls by outcome: `ok`, or the class of the failure.");
+        "Calls by outcome: the decision, whether the reply has edits, or the class of the failure.");
+    PLUGIN_VERSION_CALLS = counter("yardarm_plugin_version_calls_total",
+        ["plugin", "hook", "version", "generation", "outcome"],
+        "Calls of the running version, and of the one that it replaced while that can return, by outcome.");
     PLUGIN_CALL_SECONDS = histogram("yardarm_plugin_call_seconds", ["plugin", "hook"],
         "Seconds that calls took, including the wait for an instance.");
     PLUGIN_POOL_WAIT = counter("yardarm_plugin_pool_wait_seconds_total", ["plugin", "hook"],
@@ -94,10 +97,16 @@ crate::catalog! {
         "Largest linear memory of any instance at its end, in bytes.");
     PLUGIN_LOG_LINES_DROPPED = counter("yardarm_plugin_log_lines_dropped_total", ["plugin"],
         "Log lines of the plugin that were dropped because they exceeded its limit.");
+    PLUGIN_REPORTS_DROPPED = counter("yardarm_plugin_reports_dropped_total", ["plugin"],
+        "Log lines of the host about failed calls that were left out; the next line has their number.");
     PLUGIN_GUEST_METRICS_REFUSED = counter("yardarm_plugin_guest_metrics_refused_total", ["plugin"],
         "Observations for metrics of the plugin that were rejected as invalid or beyond its limits.");
     PLUGIN_SWAPS = counter("yardarm_plugin_swaps_total", ["result"],
         "Plans activated (`ok`), and plugin files rejected (`refused`).");
+    PLUGIN_CPU_SECONDS = counter("yardarm_plugin_cpu_seconds_total", ["plugin"],
+        "Seconds for which calls ran on a processor.");
+    PLUGIN_ROLLBACKS = counter("yardarm_plugin_rollbacks_total", ["plugin", "reason"],
+        "Versions that were replaced by the one before them, by reason: `traps`, `errors`, `slow`, `set`, `operator`.");
     PLUGIN_FOLDER_USABLE = gauge("yardarm_plugin_folder_usable", [],
         "1 while plugins can be loaded from the whole plugin folder, otherwise 0.");
     PLUGIN_FILES = gauge("yardarm_plugin_files", ["result"],

@@ -51,8 +51,10 @@ impl ChainLink {
         match self {
             Self::Instance(binding) => binding.call(environment, ask, budget, check).await,
             Self::Missing(missing) => {
-                missing.counters.hook(A::HOOK).record(CallError::MissingRequired.outcome(), Duration::ZERO);
-                Err(CallError::MissingRequired)
+                let (error, counters) = (CallError::MissingRequired, &missing.counters);
+                counters.calls.hook(A::HOOK).record(error.outcome(), Duration::ZERO);
+                counters.errors(A::HOOK).add(&error, None, environment, ask.request_id());
+                Err(error)
             }
         }
     }

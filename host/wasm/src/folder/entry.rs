@@ -8,15 +8,20 @@ use yardarm_core::readiness::ReadyLatch;
 use yardarm_core::time::unix_ms;
 
 use super::content::Digests;
+use super::kept::KeptVersion;
 use super::listing::Pair;
-use super::records::{ActiveVersion, PluginRecord};
+use super::probation::Probation;
+use super::records::{ActiveVersion, PluginRecord, QuarantinedVersion};
 use crate::plugin::Plugin;
 use crate::status::{Refusal, Row, RowState};
-use crate::vocabulary::{Bind, Policy, Progress, Required};
+use crate::vocabulary::{Bind, LoadError, Policy, Progress, Required};
 
 /// Delay before the same files are retried; it doubles each time.
 const FIRST_RETRY: Duration = Duration::from_secs(5);
 const LONGEST_RETRY: Duration = Duration::from_secs(300);
+
+/// Maximum number of versions of a plugin that are in quarantine.
+const MOST_QUARANTINED: usize = 8;
 
 /// Digests of a component and of its binding file.
 pub(super) type Identity = ([u8; 32], Option<[u8; 32]>);
@@ -33,6 +38,8 @@ pub(super) struct Entry {
     pub(super) active: Option<Arc<Plugin>>,
     /// What is active.
     pub(super) running: Option<Identity>,
+    /// Whether what is active has to prove itself.
+    pub(super) probation: Option<Probation>,
     /// The required bindings of the binding file that was parsed last.
     pub(super) required_bindings: Vec<Bind>,
     /// Whether the plugin was in the folder when the gateway started, with required bindings.
@@ -64,6 +71,8 @@ pub(super) enum Hold {
     Settling { until: Instant },
     /// Not all files of this set are there.
     Set(Arc<str>),
+    /// An operator has pinned another version.
+    Pinned,
 }
 
 impl Entry {
@@ -110,17 +119,20 @@ impl Entry {
         (self.seen, self.digests, self.obstacle) = (files, digests, None);
     }
 
-    /// Takes what a staged plugin brings with it.
-    pub(super) fn activate(&mut self, plugin: Plugin, identity: Identity) {
-        self.name = Some(Arc::clone(&plugin.name));
-        self.record = Some(PluginRecord {
-            name: Some(Arc::clone(&plugin.name)),
-            active: Some(ActiveVersion::of(&plugin)),
-            required_bindings: self.required_bindings.clone(),
-            retired_ms: None,
-        });
-        self.active = Some(Arc::new(plugin));
-        self.running = Some(identity);
+    /// Takes what a staged plugin brings with it. If it replaces another version, it is on probation for `probation`.
+    pub(super) fn activate(&mut self, plugin: Plugin, identity: Identity, probation: Duration) {
+        // A version that has not passed is replaced, and not returned to.
+        let is_unproven = self.probation.is_some();
+        let former = match self.probation.take() {
+            Some(probation) => Some((probation.previous, probation.previous_identity)),
+            None => self.active.take().zip(self.running),
+        };
+        let former = former.filter(|(_, former)| *former != identity && self.quarantined(former).is_none());
+        let is_pinned = self.record.as_ref().is_some_and(|record| record.is_pinned);
+        if !probation.is_zero() && !is_pinned {
+            self.probation = former.map(|(previous, of)| Probation::new(previous, of, probation));
+        }
+        self.take(Arc::new(plugin), identity, is_unproven);
         if self.attempted == Some(identity) {
             self.refusal = None;
         }
@@ -130,10 +142,65 @@ impl Entry {
         self.since_ms = unix_ms();
     }
 
+    /// Takes a version that ran before in place of the one that runs.
+    pub(super) fn return_to(&mut self, plugin: Arc<Plugin>, identity: Identity) {
+        self.take(plugin, identity, true);
+        self.since_ms = unix_ms();
+    }
+
+    /// Takes a version as the one that runs. The one that ran can be returned to, unless it `is_unproven`.
+    fn take(&mut self, plugin: Arc<Plugin>, identity: Identity, is_unproven: bool) {
+        self.name = Some(Arc::clone(&plugin.name));
+        let mut record = self.record.take().unwrap_or_default();
+        record.name = Some(Arc::clone(&plugin.name));
+        record.active = Some(ActiveVersion::of(&plugin));
+        record.required_bindings.clone_from(&self.required_bindings);
+        record.retired_ms = None;
+        let replaced = record.current.replace(KeptVersion::of(&plugin, identity));
+        let is_barred = |version: &KeptVersion| {
+            is_unproven
+                || version.identity == identity
+                || record.quarantined.iter().any(|it| it.identity == version.identity)
+        };
+        if let Some(replaced) = replaced.filter(|version| !is_barred(version)) {
+            record.previous = Some(replaced);
+        } else if record.previous.as_ref().is_some_and(|previous| previous.identity == identity) {
+            record.previous = None;
+        }
+        self.record = Some(record);
+        (self.active, self.running) = (Some(plugin), Some(identity));
+    }
+
+    /// Puts a version in quarantine.
+    pub(super) fn quarantine(&mut self, identity: Identity, error: LoadError) {
+        let LoadError::RolledBack { version, to, reason } = error else { return };
+        let quarantined = &mut self.record.get_or_insert_default().quarantined;
+        quarantined.retain(|known| known.identity != identity);
+        if quarantined.len() >= MOST_QUARANTINED {
+            quarantined.remove(0);
+        }
+        quarantined.push(QuarantinedVersion {
+            identity,
+            version: version.into(),
+            to: to.into(),
+            reason: reason.into(),
+        });
+    }
+
+    /// Returns the entry of a version in the quarantine, if it is there.
+    pub(super) fn quarantined(&self, identity: &Identity) -> Option<&QuarantinedVersion> {
+        self.record.as_ref()?.quarantined.iter().find(|known| known.identity == *identity)
+    }
+
+    pub(super) fn is_pinned(&self) -> bool {
+        self.record.as_ref().is_some_and(|record| record.is_pinned && record.current.is_some())
+    }
+
     /// Takes the plugin out of service; returns whether it was in service.
     pub(super) fn deactivate(&mut self) -> bool {
         self.attempted = None;
         self.running = None;
+        self.probation = None;
         self.retry = None;
         self.hold = None;
         self.staging = None;
@@ -184,7 +251,7 @@ impl Entry {
             (None, ..) if self.staging.is_some() => RowState::Staging,
             (None, Some(_), _) => RowState::Refused,
             (None, None, Some(Hold::Unbound)) => RowState::Unbound,
-            (None, None, Some(Hold::Settling { .. } | Hold::Set(_))) => RowState::Waiting,
+            (None, None, Some(Hold::Settling { .. } | Hold::Set(_) | Hold::Pinned)) => RowState::Waiting,
             (None, None, None) => RowState::Missing,
         };
         Row {
@@ -194,6 +261,10 @@ impl Entry {
             since_ms: self.since_ms,
             staging: self.staging.clone(),
             active: self.active.clone(),
+            probation: self.probation.as_ref().zip(self.active.as_ref()).map(|(it, active)| it.status(active)),
+            previous: self.probation.as_ref().map(|probation| Arc::clone(&probation.previous)),
+            returnable: self.record.as_ref().and_then(|record| Some(record.previous.as_ref()?.version.clone())),
+            is_pinned: self.is_pinned(),
             refusal: refusal.cloned(),
             fails_closed: self.fails_closed(),
             advice: self.advice(stem, state),
@@ -204,6 +275,7 @@ impl Entry {
     fn advice(&self, stem: &str, state: RowState) -> Option<String> {
         let restore = format!("retire the plugin with an empty file `{stem}.retired`");
         Some(match (state, &self.hold) {
+            (_, Some(Hold::Pinned)) => "an operator has pinned another version; newer files are ignored".to_owned(),
             (_, Some(Hold::Set(set))) => format!("waits for the other files of `{set}.set`"),
             (RowState::Waiting, _) => format!("waits for `{stem}.toml` before it is bound to all its hooks"),
             (RowState::Retired, _) if self.seen.is_retired => {

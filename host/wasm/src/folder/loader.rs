@@ -7,6 +7,7 @@ mod apply;
 mod changes;
 mod results;
 mod retirement;
+mod rollback;
 mod sets;
 mod start;
 
@@ -20,6 +21,7 @@ use yardarm_core::supervisor;
 
 use super::entry::Entry;
 use super::events::Suspects;
+use super::kept::KeptFiles;
 use super::listing::{self, Listing, Pair};
 use super::records::Records;
 use super::set::SetEntry;
@@ -42,6 +44,7 @@ pub(super) struct Loader {
     hooks: Hooks,
     folder: Arc<PluginFolder>,
     records: Records,
+    kept: KeptFiles,
     entries: BTreeMap<Arc<str>, Entry>,
     sets: BTreeMap<Arc<str>, SetEntry>,
     stagings: Stagings,
@@ -81,7 +84,7 @@ impl Loader {
         stager: Stager,
         hooks: Hooks,
         folder: Arc<PluginFolder>,
-        records: Records,
+        (records, kept): (Records, KeptFiles),
     ) -> Self {
         let generation = hooks.pin().generation();
         Self {
@@ -90,6 +93,7 @@ impl Loader {
             hooks,
             folder,
             records,
+            kept,
             entries: BTreeMap::new(),
             sets: BTreeMap::new(),
             stagings: Stagings::default(),
@@ -160,9 +164,9 @@ impl Loader {
 
     /// Installs a new plan if one is due, and reports when everything that was there at the start is loaded or rejected.
     pub(super) async fn plan(&mut self) {
-        if self.plan_due().is_some_and(|at| at <= Instant::now()) {
+        let is_due = self.plan_due().is_some_and(|at| at <= Instant::now());
+        if is_due {
             self.replan();
-            self.tidy_cache().await;
         }
         if self.unplanned.is_none() {
             let is_scanned = self.is_scanned;
@@ -171,6 +175,10 @@ impl Loader {
         let is_idle = self.stagings.is_empty() && self.backlog.is_empty() && self.next_wake().is_none();
         if self.is_scanned && is_idle && self.unplanned.is_none() {
             self.folder.ready.send_if_modified(|ready| !std::mem::replace(ready, true));
+        }
+        if is_due {
+            self.tidy_cache().await;
+            self.tidy_kept().await;
         }
     }
 

@@ -9,6 +9,8 @@ use yardarm_core::DataStore;
 use yardarm_core::data_store::tables::{self, Table};
 use yardarm_core::data_store::{Key, StoreError};
 
+use super::entry::Identity;
+use super::kept::KeptVersion;
 use crate::plugin::Plugin;
 use crate::vocabulary::Bind;
 
@@ -25,6 +27,30 @@ pub(super) struct PluginRecord {
     pub(super) required_bindings: Vec<Bind>,
     /// Unix milliseconds since when it is retired by an operator.
     pub(super) retired_ms: Option<u64>,
+    /// The version that ran last, and may run again.
+    #[serde(default)]
+    pub(super) current: Option<KeptVersion>,
+    /// The version before it, to which an operator can return.
+    #[serde(default)]
+    pub(super) previous: Option<KeptVersion>,
+    /// Versions that were rolled back and are not loaded again, the newest last.
+    #[serde(default)]
+    pub(super) quarantined: Vec<QuarantinedVersion>,
+    /// Whether an operator has pinned the version that runs.
+    #[serde(default)]
+    pub(super) is_pinned: bool,
+}
+
+/// A version that was rolled back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct QuarantinedVersion {
+    pub(super) identity: Identity,
+    /// Version that the plugin declared.
+    pub(super) version: String,
+    /// The version that it was rolled back to.
+    pub(super) to: String,
+    /// Why, with figures.
+    pub(super) reason: String,
 }
 
 /// A version that was active.
@@ -111,6 +137,15 @@ mod tests {
             active: Some(ActiveVersion { version: "1.2.3".to_owned(), sha256: [7; 32] }),
             required_bindings: vec![bind, Bind { required: Required::Yes, ..Bind::automatic(Hook::EventFilter) }],
             retired_ms: Some(1),
+            current: Some(KeptVersion { version: "1.2.3".to_owned(), identity: ([7; 32], Some([8; 32])) }),
+            previous: None,
+            quarantined: vec![QuarantinedVersion {
+                identity: ([9; 32], None),
+                version: "1.2.4".to_owned(),
+                to: "1.2.3".to_owned(),
+                reason: "3 of 3 calls failed".to_owned(),
+            }],
+            is_pinned: true,
         };
         records.put("gate", &record);
         records.put("other", &PluginRecord::default());

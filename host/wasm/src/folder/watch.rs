@@ -30,12 +30,12 @@ impl WatchTask {
     async fn wait(&mut self, schedule: &mut Schedule) {
         let loader = &mut self.loader;
         let plan = loader.plan_due();
-        let wake = plan.into_iter().fold(schedule.next(), Instant::min);
+        let wake = plan.into_iter().chain(loader.judgement_due()).fold(schedule.next(), Instant::min);
         let quiet = loader.settings().quiet;
         tokio::select! {
             () = self.folder_events.changed() => schedule.note_event(quiet),
             (unit, outcome) = loader.next_staged() => loader.finish(&unit, outcome),
-            Some(order) = self.orders.recv() => loader.obey(order),
+            Some(order) = self.orders.recv() => loader.obey(order).await,
             () = tokio::time::sleep_until(wake) => (),
         }
     }
@@ -67,6 +67,7 @@ impl Supervised for WatchTask {
                 self.scan(&mut schedule, &mut verified).await;
             }
             self.loader.continue_backlog().await;
+            self.loader.judge();
             self.loader.plan().await;
             if let Some(at) = self.loader.next_wake() {
                 schedule.advance(at);

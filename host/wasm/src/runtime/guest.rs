@@ -14,15 +14,20 @@ use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
 use wasmtime_wasi::WasiCtx;
 
 use crate::runtime::capability::fingerprint::Fingerprints;
+use crate::runtime::cpu_share::CpuShare;
 use crate::runtime::engine::{Engine, TICK};
 use crate::runtime::interface::v0_1;
-use crate::vocabulary::{CallError, Grants, Hook, MissingGrants, PluginCounters};
+use crate::vocabulary::{
+    CallError, CalledVersion, Evidence, Grants, GuestMetrics, Hook, HookMeters, MissingGrants, PluginCounters,
+};
 
 /// Time limit of instantiation and `init` while a plugin is staged.
 pub(crate) const INIT_DEADLINE: Duration = Duration::from_secs(2);
 /// How much longer than its deadline a call may take on a busy machine: a guest is charged only for the ticks in which
 /// it ran, and this bounds the wait of its caller.
 const BUSY_ALLOWANCE: Duration = Duration::from_secs(1);
+/// What an instance does before its first call, in place of a hook.
+pub(crate) const START: &str = "init";
 /// Maximum number of host objects that a guest may hold.
 const MOST_HANDLES: usize = 1_000;
 /// Maximum number of table elements of one instance.
@@ -39,12 +44,18 @@ pub(crate) struct Guest {
 /// What host functions need to know about the plugin that calls them.
 pub(crate) struct PluginContext {
     pub(crate) name: Arc<str>,
-    pub(crate) generation: u64,
+    pub(crate) version: CalledVersion,
     pub(crate) grants: Grants,
     /// The configuration, a JSON object.
     pub(crate) config: String,
     pub(crate) fingerprints: Arc<Fingerprints>,
     pub(crate) counters: Arc<PluginCounters>,
+    pub(crate) share: Arc<CpuShare>,
+    /// The calls of this generation.
+    pub(crate) calls: HookMeters,
+    pub(crate) evidence: Evidence,
+    /// The metrics of the guest.
+    pub(crate) metrics: GuestMetrics,
     pub(crate) missing_grants: MissingGrants,
 }
 
@@ -146,7 +157,7 @@ impl Guest {
             table: ResourceTable::new(),
             wasi: None,
             memory: MemoryLimit { used: 0, limit: (memory_mb as usize) << 20 },
-            hook: "init",
+            hook: START,
             is_warm_up: muted,
             lent: 0,
             budget: Budget::new(deadline),
@@ -242,13 +253,13 @@ impl ResourceLimiter for MemoryLimit {
 }
 
 impl GuestState {
-    /// Records that the guest asked for something that is not granted, except in a warm-up call.
-    pub(crate) fn record_missing_grant(&self, grant: &str) {
+    /// Records that the guest asked for something that is not granted, except in a warm-up call. `instead` is what it got.
+    pub(crate) fn record_missing_grant(&self, grant: &str, instead: &str) {
         if !self.is_warm_up && self.plugin.missing_grants.record(grant) {
             tracing::warn!(
                 plugin = %self.plugin.name,
                 hook = self.hook,
-                "the plugin reads `{grant}` without the grant and gets nothing; add it to `grants` in its binding file"
+                "the plugin reads `{grant}` without the grant and gets {instead}; add it to `grants` in its binding file"
             );
         }
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use yardarm_core::hooks::{
     AdmittedRequest, BatchFacts, ContextView, DenialClass, EnrichmentFacts, EvaluationFacts, Event, Identity,
-    PayloadFacts, PayloadView, ResultView,
+    PayloadFacts, PayloadView, RequestId, ResultView,
 };
 
 use crate::runtime::guest::Instance;
@@ -21,6 +21,9 @@ pub(crate) trait HookCall: Sync {
     const HOOK: Hook;
     /// The reply, not validated yet.
     type Reply: Send;
+
+    /// Returns the identifier of the request that the call is made for, if there is one.
+    fn request_id(&self) -> Option<RequestId>;
 
     /// Returns the maximum size of the reply in bytes, given how many bytes of host data the guest has read.
     fn output_limit(&self, lent: usize) -> usize;

@@ -28,6 +28,8 @@ pub(crate) struct Manifest {
     pub(crate) binds: Vec<Bind>,
     /// Digest of the file's text.
     pub(crate) digest: [u8; 32],
+    /// The file's text.
+    pub(crate) source: Arc<[u8]>,
 }
 
 /// An invalid binding file.
@@ -49,6 +51,7 @@ impl Manifest {
             config: serde_json::Map::new(),
             binds: Vec::new(),
             digest: [0; 32],
+            source: Arc::default(),
         }
     }
 
@@ -94,7 +97,16 @@ impl Manifest {
         if !faults.is_empty() {
             return Err(BadManifest { faults: faults.into_inner() });
         }
-        Ok(Self { name, sha256, grants, large, config, binds, digest: Sha256::digest(text).into() })
+        Ok(Self {
+            name,
+            sha256,
+            grants,
+            large,
+            config,
+            binds,
+            digest: Sha256::digest(text).into(),
+            source: text.as_bytes().into(),
+        })
     }
 }
 

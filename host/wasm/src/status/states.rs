@@ -21,6 +21,21 @@ pub struct Refusal {
     pub since_ms: u64,
 }
 
+/// The probation of a version that replaced another one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ProbationStatus {
+    /// Milliseconds after which it has passed.
+    pub remaining_ms: u64,
+    /// Number of calls, of the hook with the fewest, after which it has passed earlier.
+    pub remaining_calls: u64,
+    /// The version that returns if this one is worse.
+    pub previous_version: String,
+    /// Number of that version.
+    pub previous_generation: u64,
+    /// Digest of its component file.
+    pub previous_sha256: String,
+}
+
 /// State of a plugin's files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]

@@ -3,7 +3,7 @@
 use yardarm_testkit::guests;
 
 use super::*;
-use crate::{RetireError, RowState, UnknownPlugin};
+use crate::{OrderError, RowState, UnknownPlugin};
 
 const REQUIRED: &[u8] = b"[[bind]]\nhook = \"request-auth\"";
 const ALWAYS: &[u8] = b"[[bind]]\nhook = \"request-auth\"\nrequired = \"always\"";
@@ -178,7 +178,7 @@ async fn an_operator_retires_and_reinstates_a_plugin() {
     let files: [(&str, &[u8]); 2] = [("front.wasm", &gate()), ("front.toml", REQUIRED)];
     let fixture = Fixture::with_store(&files, Some(data.store.clone()), |_| ()).await;
     let unknown = UnknownPlugin { name: "other".to_owned() };
-    assert_eq!(fixture.folder.retire("other").await, Err(RetireError::Unknown(unknown)));
+    assert_eq!(fixture.folder.retire("other").await, Err(OrderError::Unknown(unknown)));
     // By the name of the plugin, or that of its file.
     fixture.folder.retire("gate").await.unwrap();
     fixture.shows("the new plan", |_| fixture.is_free()).await;

@@ -36,8 +36,10 @@ async fn a_pinned_plan_does_not_change() {
 }
 
 #[tokio::test]
-async fn an_old_generation_is_dropped_with_its_last_call() {
-    let fixture = Fixture::with(&[("gate.wasm", &guest(guests::ALLOW))]).await;
+async fn an_old_generation_is_dropped_with_its_last_call_and_the_probation() {
+    let wasm = guest(guests::ALLOW);
+    let probation = Duration::from_millis(500);
+    let fixture = Fixture::set_up(&[("gate.wasm", &wasm)], |settings| settings.probation = probation).await;
     let guest_of = |fixture: &Fixture| {
         let view = fixture.folder.view();
         let row = view.rows().first().and_then(|row| row.active.clone()).unwrap();

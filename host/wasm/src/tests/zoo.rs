@@ -218,7 +218,8 @@ async fn damaged_components_are_rejected_without_a_crash() {
     let (here, limits) = (crate::Compiler::InProcess, crate::CompileLimits::default());
     let compilation =
         crate::staging::compilation::Compilation::new(&engine.wasmtime, here, limits, (None, None)).unwrap();
-    let stager = crate::staging::Stager { engine: Arc::new(engine), compilation, lifecycle: Lifecycle::new() };
+    let shares = crate::runtime::cpu_share::CpuShares::new(crate::CpuLimits::default());
+    let stager = crate::staging::Stager { engine: Arc::new(engine), compilation, lifecycle: Lifecycle::new(), shares };
     for round in 0..400 {
         let mut bytes: Vec<u8> = match round % 4 {
             0 => (0..random.random_range(0..300)).map(|_| random.random()).collect(),

@@ -32,6 +32,9 @@ pub(crate) enum CallError {
     /// C06: all instances are busy.
     #[error("no instance became available in time")]
     PoolExhausted,
+    /// C07: the plugin has used up its share of the processors.
+    #[error("the plugin uses more than its share of the processors; see `plugins.cpu_share`")]
+    CpuShare,
     /// C08: too many recent calls failed.
     #[error("the breaker is open")]
     BreakerOpen,
@@ -60,6 +63,7 @@ pub(crate) enum Outcome {
     OutputInvalid,
     GuestError,
     PoolExhausted,
+    CpuShare,
     BreakerOpen,
     MissingRequired,
     InputTooLarge,
@@ -75,6 +79,7 @@ impl CallError {
             Self::OutputTooLarge { .. } | Self::OutputInvalid(_) => "C04",
             Self::Guest { .. } => "C05",
             Self::PoolExhausted => "C06",
+            Self::CpuShare => "C07",
             Self::BreakerOpen => "C08",
             Self::MissingRequired => "C09",
             Self::InputTooLarge { .. } => "C10",
@@ -91,6 +96,7 @@ impl CallError {
             Self::OutputInvalid(_) => Outcome::OutputInvalid,
             Self::Guest { .. } => Outcome::GuestError,
             Self::PoolExhausted => Outcome::PoolExhausted,
+            Self::CpuShare => Outcome::CpuShare,
             Self::BreakerOpen => Outcome::BreakerOpen,
             Self::MissingRequired => Outcome::MissingRequired,
             Self::InputTooLarge { .. } => Outcome::InputTooLarge,
@@ -105,7 +111,7 @@ impl Outcome {
     }
 
     /// All outcomes, in the order of their values.
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::Allow,
         Self::Deny,
         Self::Abstain,
@@ -118,6 +124,7 @@ impl Outcome {
         Self::OutputInvalid,
         Self::GuestError,
         Self::PoolExhausted,
+        Self::CpuShare,
         Self::BreakerOpen,
         Self::MissingRequired,
         Self::InputTooLarge,
@@ -138,6 +145,7 @@ impl Outcome {
             Self::OutputInvalid => "output-invalid",
             Self::GuestError => "guest-error",
             Self::PoolExhausted => "pool-exhausted",
+            Self::CpuShare => "cpu-share",
             Self::BreakerOpen => "breaker-open",
             Self::MissingRequired => "missing-required",
             Self::InputTooLarge => "input-too-large",

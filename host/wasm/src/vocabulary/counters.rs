@@ -1,4 +1,4 @@
-//! Counters of one plugin, kept across its generations.
+//! Counters of one plugin, kept across its generations, and those of each generation.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -6,20 +6,33 @@ use std::time::Duration;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{GuestMetrics, Hook, LogGate, Outcome};
+use super::last_errors::LastErrors;
+use super::{Hook, LastError, LogGate, Outcome, RollbackMeter};
 
 /// Upper bounds of the histogram of call times, in seconds.
 pub const CALL_SECONDS: [f64; 19] =
     [1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1, 2e-1, 5e-1, 1.0];
 
-/// All counters of one plugin.
-#[derive(Debug, Default)]
+/// All counters of one plugin that outlive its generations.
+#[derive(Debug)]
 pub(crate) struct PluginCounters {
-    hooks: [HookMeter; Hook::ALL.len()],
+    pub(crate) calls: HookMeters,
+    errors: [LastErrors; Hook::ALL.len()],
     pub(crate) instances: InstanceMeter,
+    /// Limits the guest's log lines.
     pub(crate) log: LogGate,
-    pub(crate) guest: GuestMetrics,
+    /// Limits the host's reports about the plugin.
+    pub(crate) reports: LogGate,
+    /// Nanoseconds for which calls ran on a processor.
+    processor_nanos: AtomicU64,
+    pub(crate) rollbacks: RollbackMeter,
+    /// Rejected observations for metrics of the guest.
+    guest_metrics_refused: AtomicU64,
 }
+
+/// Counters of the calls of all hooks: of a plugin, or of one of its generations.
+#[derive(Debug, Default)]
+pub(crate) struct HookMeters([HookMeter; Hook::ALL.len()]);
 
 /// Counters of the calls of one hook.
 #[derive(Debug, Default)]
@@ -65,10 +78,55 @@ pub struct InstanceMetrics {
     pub peak_memory_bytes: u64,
 }
 
+impl Default for PluginCounters {
+    fn default() -> Self {
+        Self {
+            calls: HookMeters::default(),
+            errors: Default::default(),
+            instances: InstanceMeter::default(),
+            log: LogGate::for_guest(),
+            reports: LogGate::for_reports(),
+            processor_nanos: AtomicU64::new(0),
+            rollbacks: RollbackMeter::default(),
+            guest_metrics_refused: AtomicU64::new(0),
+        }
+    }
+}
+
 impl PluginCounters {
+    /// Returns the last errors of one hook.
+    pub(crate) fn errors(&self, hook: Hook) -> &LastErrors {
+        &self.errors[hook.index()]
+    }
+
+    /// Returns the last errors of all hooks, for each hook the newest first.
+    pub(crate) fn last_errors(&self) -> Vec<LastError> {
+        Hook::ALL.into_iter().flat_map(|hook| self.errors(hook).read(hook)).collect()
+    }
+
+    pub(crate) fn count_processor_time(&self, time: Duration) {
+        self.processor_nanos.fetch_add(nanos(time), Ordering::Relaxed);
+    }
+
+    /// Returns for how long calls ran on a processor.
+    pub(crate) fn processor_time(&self) -> Duration {
+        Duration::from_nanos(get(&self.processor_nanos))
+    }
+
+    pub(crate) fn count_refused_guest_metric(&self) {
+        self.guest_metrics_refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns the number of rejected observations for metrics of the guest.
+    pub(crate) fn guest_metrics_refused(&self) -> u64 {
+        get(&self.guest_metrics_refused)
+    }
+}
+
+impl HookMeters {
     /// Returns the counters of one hook.
     pub(crate) fn hook(&self, hook: Hook) -> &HookMeter {
-        &self.hooks[hook.index()]
+        &self.0[hook.index()]
     }
 
     /// Returns the metrics of hooks that were called at least once.

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::mem::discriminant;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use serde::Serialize;
 
-/// Maximum number of series per plugin; further ones are rejected and counted.
+/// Maximum number of series per generation of a plugin; further ones are rejected and counted.
 const MOST_SERIES: usize = 30;
 /// Maximum number of labels per series.
 const MOST_LABELS: usize = 4;
@@ -18,12 +17,9 @@ const LONGEST_NAME: usize = 64;
 /// Names and values.
 pub(crate) type Labels = Vec<(String, String)>;
 
-/// The metrics of one plugin, kept across its generations.
+/// The metrics of one generation of a plugin: a new version begins without series, and has room for as many as any other.
 #[derive(Debug, Default)]
-pub(crate) struct GuestMetrics {
-    series: Mutex<BTreeMap<(String, Labels), GuestValue>>,
-    refused: AtomicU64,
-}
+pub(crate) struct GuestMetrics(Mutex<BTreeMap<(String, Labels), GuestValue>>);
 
 /// One series of a guest.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -65,7 +61,7 @@ pub enum GuestValue {
 impl GuestMetrics {
     /// Returns all series, sorted.
     pub(crate) fn series(&self) -> Vec<GuestSeries> {
-        let series = self.series.lock();
+        let series = self.0.lock();
         let one = |((name, labels), value): (&(String, Labels), &GuestValue)| GuestSeries {
             name: name.clone(),
             labels: labels.clone(),
@@ -74,25 +70,17 @@ impl GuestMetrics {
         series.iter().map(one).collect()
     }
 
-    /// Returns the number of rejected observations.
-    pub(crate) fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
-    }
-
     /// Adds an observation to its series, which is created first if there is room. All series of a name have the kind of
     /// the first.
     ///
     /// # Errors
-    /// Why the observation is rejected; it is counted.
-    pub(crate) fn record(&self, name: String, labels: Labels, observed: GuestValue) -> Result<(), GuestMetricError> {
-        let recorded = self.try_record(name, labels, observed);
-        if recorded.is_err() {
-            self.refused.fetch_add(1, Ordering::Relaxed);
-        }
-        recorded
-    }
-
-    fn try_record(&self, name: String, mut labels: Labels, observed: GuestValue) -> Result<(), GuestMetricError> {
+    /// Why the observation is rejected.
+    pub(crate) fn record(
+        &self,
+        name: String,
+        mut labels: Labels,
+        observed: GuestValue,
+    ) -> Result<(), GuestMetricError> {
         labels.sort();
         let has_valid_labels = labels.len() <= MOST_LABELS
             && labels.iter().all(|(key, value)| is_name(key) && value.len() <= LONGEST_NAME)
@@ -103,7 +91,7 @@ impl GuestMetrics {
         if matches!(observed, GuestValue::Gauge(value) | GuestValue::Summary { sum: value, .. } if !value.is_finite()) {
             return Err(GuestMetricError::InvalidValue);
         }
-        let mut series = self.series.lock();
+        let mut series = self.0.lock();
         let same_name = series.range((name.clone(), Labels::new())..).next().filter(|it| it.0.0 == name);
         if same_name.is_some_and(|it| discriminant(it.1) != discriminant(&observed)) {
             return Err(GuestMetricError::WrongKind);
@@ -154,12 +142,10 @@ mod tests {
             assert_eq!(metrics.record("seen".into(), labels, GuestValue::Gauge(0.0)), expected);
         }
         assert_eq!(metrics.series().len(), MOST_SERIES);
-        assert_eq!(metrics.refused(), 70);
         let invalid = metrics.record("bad name".into(), vec![], GuestValue::Gauge(0.0));
         assert_eq!(invalid, Err(GuestMetricError::InvalidName));
         let infinite = metrics.record("seen".into(), vec![], GuestValue::Gauge(f64::NAN));
         assert_eq!(infinite, Err(GuestMetricError::InvalidValue));
-        assert_eq!(metrics.refused(), 72);
     }
 
     #[test]
@@ -189,6 +175,6 @@ mod tests {
             assert_eq!(metrics.record(name.into(), labels, value), expected, "{name}");
         }
         let names: Vec<_> = metrics.series().into_iter().map(|it| it.name).collect();
-        assert_eq!((names, metrics.refused()), (["see", "seen", "seen", "seen_"].map(str::to_owned).into(), 1));
+        assert_eq!(names, ["see", "seen", "seen", "seen_"]);
     }
 }

@@ -210,6 +210,19 @@ pub enum LoadError {
     /// L01.
     #[error("the name of the file is not valid UTF-8 or has control characters; rename it")]
     BadFileName,
+    /// S02. The files are in quarantine.
+    #[error(
+        "version `{version}` was rolled back to `{to}`: {reason}; its files are in quarantine until they change or an \
+         operator clears them"
+    )]
+    RolledBack {
+        /// The version that was rolled back.
+        version: Box<str>,
+        /// The version that it was rolled back to.
+        to: Box<str>,
+        /// Why, with figures.
+        reason: Box<str>,
+    },
     /// The file cannot be read; reading is retried.
     #[error("the file cannot be read: {text}")]
     Unreadable {
@@ -248,6 +261,7 @@ impl LoadError {
             Self::InitFailed { .. } | Self::InitTimeout { .. } => "L09",
             Self::HashMismatch { .. } => "L11",
             Self::UnsafeFolder { .. } | Self::UnusableFolder { .. } => "L12",
+            Self::RolledBack { .. } => "S02",
         }
     }
 
@@ -277,6 +291,7 @@ impl LoadError {
             Self::HashMismatch { .. } => "hash-mismatch",
             Self::UnsafeFolder { .. } => "unsafe-folder",
             Self::UnusableFolder { .. } => "unusable-folder",
+            Self::RolledBack { .. } => "rolled-back",
         }
     }
 

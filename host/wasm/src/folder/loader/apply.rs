@@ -20,8 +20,8 @@ use crate::vocabulary::{Bind, LoadError, Progress};
 pub(super) struct Ready {
     pub(super) stem: Arc<str>,
     pub(super) identity: Identity,
-    bytes: Arc<[u8]>,
-    manifest: Option<Manifest>,
+    pub(super) bytes: Arc<[u8]>,
+    pub(super) manifest: Option<Manifest>,
 }
 
 /// The meaning of a plugin's files.
@@ -30,6 +30,10 @@ pub(super) enum Meaning {
     Same,
     /// The same as what is active.
     AsRunning(Identity),
+    /// The version is in quarantine.
+    Quarantined(Identity, LoadError),
+    /// An operator has pinned another version.
+    Pinned(Identity),
     /// There is no component.
     Absent,
     /// The binding file cannot be used.
@@ -115,6 +119,14 @@ impl Loader {
         if entry.running == Some(identity) {
             return Meaning::AsRunning(identity);
         }
+        if entry.is_pinned()
+            && entry.record.as_ref().and_then(|it| it.current.as_ref()).is_some_and(|it| it.identity != identity)
+        {
+            return Meaning::Pinned(identity);
+        }
+        if let Some(quarantined) = entry.quarantined(&identity) {
+            return Meaning::Quarantined(identity, quarantined.error());
+        }
         let hold = manifest.is_none().then(|| self.hold_alone(entry, pair)).flatten();
         hold.map_or_else(
             || Meaning::Ready(Box::new(Ready { stem: Arc::clone(stem), identity, bytes, manifest })),
@@ -143,6 +155,18 @@ impl Loader {
                 self.cancel_staging(stem);
                 let entry = self.entry(stem);
                 (entry.attempted, entry.refusal, entry.hold, entry.retry) = (Some(identity), None, None, None);
+            }
+            Meaning::Quarantined(identity, error) => {
+                self.cancel_staging(stem);
+                self.refuse(stem, Some(identity.0), &error);
+                let entry = self.entry(stem);
+                (entry.attempted, entry.retry) = (Some(identity), None);
+            }
+            Meaning::Pinned(identity) => {
+                self.cancel_staging(stem);
+                let entry = self.entry(stem);
+                (entry.attempted, entry.refusal, entry.retry) = (Some(identity), None, None);
+                entry.hold = Some(Hold::Pinned);
             }
             Meaning::Absent => {
                 self.cancel_staging(stem);
@@ -202,17 +226,24 @@ impl Loader {
             let candidate = Candidate { stem, bytes, sha256: identity.0, manifest, generation, compiled, progress };
             candidates.push((candidate, identity));
         }
-        let (stager, known) = (self.stager.clone(), self.counters.clone());
+        let (stager, known, kept) = (self.stager.clone(), self.counters.clone(), self.kept.clone());
         let staging = async move {
             let mut plugins = Vec::new();
             for (candidate, identity) in candidates {
                 let (stem, sha256) = (Arc::clone(&candidate.stem), candidate.sha256);
+                let (bytes, manifest) = (Arc::clone(&candidate.bytes), candidate.manifest.clone());
                 let counters = |name: &str| known.get(name).cloned().unwrap_or_default();
                 // A file that makes the host panic must not prevent others from being loaded.
                 let staged = supervisor::catch(stager.stage(candidate, counters)).await;
                 let failed = |error: InternalError| LoadError::InitFailed { what: "loading", error: error.to_string() };
                 match staged.map_err(failed).and_then(|staged| staged) {
-                    Ok(plugin) => plugins.push((plugin, identity)),
+                    Ok(plugin) => {
+                        let kept = kept.clone();
+                        let save = move || kept.save(&bytes, manifest.as_ref());
+                        // A version whose files are not kept runs all the same.
+                        let _ = supervisor::blocking("plugin folder reader", save).await;
+                        plugins.push((plugin, identity));
+                    }
                     Err(error) => return Outcome::Err(Box::new(Failure { stem, sha256, error })),
                 }
             }
@@ -316,7 +347,9 @@ impl Loader {
 
 fn log_refusal(stem: &str, error: &LoadError, keeps_running: bool) {
     let (code, class) = (error.code(), error.class());
-    if matches!(error, LoadError::HashMismatch { .. } | LoadError::UnsafeFolder { .. }) {
+    let is_alarming =
+        matches!(error, LoadError::HashMismatch { .. } | LoadError::UnsafeFolder { .. } | LoadError::RolledBack { .. });
+    if is_alarming {
         tracing::error!(file = %stem, code, class, keeps_running, %error, "plugin refused");
     } else {
         tracing::warn!(file = %stem, code, class, keeps_running, %error, "plugin refused");

@@ -86,6 +86,7 @@ impl Loader {
         fault_point("plugin loader");
         let again = self.apply(changes, &pairs, wait).await;
         self.reconsider_duplicates();
+        self.restore_kept().await;
         self.prune(&pairs);
         self.publish();
         if self.tidied.is_none_or(|at| at.elapsed() > TIDY_INTERVAL) {

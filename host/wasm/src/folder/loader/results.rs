@@ -42,13 +42,14 @@ impl Loader {
         );
         self.counters.insert(plugin.name.to_string(), Arc::clone(&plugin.guest.context.counters));
         let stem = Arc::clone(&plugin.stem);
+        let probation = self.settings.probation;
         let entry = self.entry(&stem);
         if plugin.automatic {
             // There is no binding file any more.
             entry.required_bindings.clear();
         }
         let before = entry.record.clone();
-        entry.activate(plugin, identity);
+        entry.activate(plugin, identity, probation);
         if let Some(record) = entry.record.clone().filter(|record| before.as_ref() != Some(record)) {
             self.records.put(&stem, &record);
         }
@@ -81,8 +82,7 @@ impl Loader {
             let active = active.or_else(|| (!names.insert(&plugin.name)).then(|| "another file of the set".to_owned()));
             if let Some(active) = active {
                 let error = LoadError::DuplicateName { name: plugin.name.to_string(), active };
-                let stem = Arc::clone(&plugin.stem);
-                return Err(Box::new(Failure { stem, sha256: plugin.sha256, error }));
+                return Err(Box::new(Failure { stem: Arc::clone(&plugin.stem), sha256: plugin.sha256, error }));
             }
         }
         Ok(plugins)

@@ -6,7 +6,7 @@ use yardarm_core::time::unix_ms;
 
 use super::super::entry::Entry;
 use super::super::listing::Pair;
-use super::super::retire::{Order, UnknownPlugin, Wish};
+use super::super::retire::{Order, OrderError, UnknownPlugin, Wish};
 use super::Loader;
 
 impl Loader {
@@ -30,15 +30,26 @@ impl Loader {
     }
 
     /// Carries out an order of an operator.
-    pub(in super::super) fn obey(&mut self, order: Order) {
+    pub(in super::super) async fn obey(&mut self, order: Order) {
         let Order { name, wish, done } = order;
-        let result = self.find(&name).ok_or(UnknownPlugin { name }).map(|stem| match wish {
-            Wish::Retire => self.retire(&stem),
-            Wish::Reinstate => self.reinstate(&stem),
-        });
+        let result = match self.find(&name) {
+            Some(stem) => self.obey_about(&stem, wish).await,
+            None => Err(UnknownPlugin { name }.into()),
+        };
         self.publish();
         // The caller may have stopped waiting.
         let _ = done.send(result);
+    }
+
+    async fn obey_about(&mut self, stem: &Arc<str>, wish: Wish) -> Result<(), OrderError> {
+        match wish {
+            Wish::Retire => self.retire(stem),
+            Wish::Reinstate => self.reinstate(stem),
+            Wish::RollBack => self.roll_back_by_order(stem).await?,
+            Wish::Clear => self.clear(stem),
+            Wish::Pin(is_pinned) => self.pin(stem, is_pinned),
+        }
+        Ok(())
     }
 
     fn retire(&mut self, stem: &Arc<str>) {

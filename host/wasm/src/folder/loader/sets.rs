@@ -238,7 +238,10 @@ impl Loader {
                     ready.push(*it);
                     None
                 }
-                Ok(Meaning::Same | Meaning::AsRunning(_) | Meaning::Absent | Meaning::Alone(_)) => None,
+                Ok(
+                    Meaning::Same | Meaning::AsRunning(_) | Meaning::Absent | Meaning::Alone(_) | Meaning::Pinned(_),
+                ) => None,
+                Ok(Meaning::Quarantined(_, error)) => Some(error),
                 Ok(Meaning::BadBinding(bad)) => {
                     Some(LoadError::ManifestInvalid { file: format!("{stem}.toml"), faults: bad.faults })
                 }

@@ -30,11 +30,11 @@ fn is_enabled(level: Level) -> bool {
 
 /// Writes one line of a guest to the host's log.
 pub(crate) fn write(plugin: &PluginContext, hook: &'static str, level: Level, message: &str) {
-    if !plugin.counters.log.admit() {
+    if plugin.counters.log.admit().is_none() {
         return;
     }
     let line = clean(message);
-    let (name, generation) = (&*plugin.name, plugin.generation);
+    let (name, generation) = (&*plugin.name, plugin.version.generation);
     match level {
         Level::Trace => tracing::trace!(target: "yardarm::guest", plugin = name, generation, hook, "{line}"),
         Level::Debug => tracing::debug!(target: "yardarm::guest", plugin = name, generation, hook, "{line}"),

@@ -27,7 +27,11 @@ impl GuestState {
         if self.is_warm_up {
             return Ok(Ok(()));
         }
-        Ok(self.plugin.counters.guest.record(name, labels, observed).map_err(MetricError::from))
+        let recorded = self.plugin.metrics.record(name, labels, observed);
+        if recorded.is_err() {
+            self.plugin.counters.count_refused_guest_metric();
+        }
+        Ok(recorded.map_err(MetricError::from))
     }
 }
 

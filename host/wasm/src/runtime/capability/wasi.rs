@@ -16,7 +16,7 @@ use wasmtime_wasi::random::{Deterministic, WasiRandom};
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiView};
 
 use super::log;
-use crate::runtime::guest::{GuestState, PluginContext};
+use crate::runtime::guest::{GuestState, PluginContext, START};
 use crate::runtime::interface::v0_1::host::log::Level;
 
 /// The fixed time of the clocks of a plugin without the grant `clock`: 2020-01-01.
@@ -37,12 +37,22 @@ pub(crate) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result
     io::error::add_to_linker::<State, Io>(l, |t| t.ctx().table)?;
     io::poll::add_to_linker::<State, Io>(l, |t| t.ctx().table)?;
     io::streams::add_to_linker::<State, Io>(l, |t| t.ctx().table)?;
-    clocks::wall_clock::add_to_linker::<State, WasiClocks>(l, State::clocks)?;
+    clocks::wall_clock::add_to_linker::<State, WasiClocks>(l, |t| {
+        t.note_clock();
+        t.clocks()
+    })?;
     clocks::monotonic_clock::add_to_linker::<State, WasiClocks>(l, State::clocks)?;
     filesystem::preopens::add_to_linker::<State, WasiFilesystem>(l, State::filesystem)?;
     filesystem::types::add_to_linker::<State, WasiFilesystem>(l, State::filesystem)?;
-    random::random::add_to_linker::<State, WasiRandom>(l, |t| t.ctx().ctx.random())?;
-    random::insecure::add_to_linker::<State, WasiRandom>(l, |t| t.ctx().ctx.random())?;
+    random::random::add_to_linker::<State, WasiRandom>(l, |t| {
+        t.note_random();
+        t.ctx().ctx.random()
+    })?;
+    random::insecure::add_to_linker::<State, WasiRandom>(l, |t| {
+        t.note_random();
+        t.ctx().ctx.random()
+    })?;
+    // Seeds of hash tables, which runtimes read for their own use.
     random::insecure_seed::add_to_linker::<State, WasiRandom>(l, |t| t.ctx().ctx.random())?;
     cli::exit::add_to_linker::<State, WasiCli>(l, State::cli)?;
     cli::environment::add_to_linker::<State, WasiCli>(l, State::cli)?;
@@ -54,6 +64,28 @@ pub(crate) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result
     cli::terminal_stdin::add_to_linker::<State, WasiCli>(l, State::cli)?;
     cli::terminal_stdout::add_to_linker::<State, WasiCli>(l, State::cli)?;
     cli::terminal_stderr::add_to_linker::<State, WasiCli>(l, State::cli)
+}
+
+impl GuestState {
+    /// Records a read of the wall clock without the grant.
+    fn note_clock(&self) {
+        if self.is_in_hook() && !self.plugin.grants.clock {
+            self.record_missing_grant("clock", "the same time always, 2020-01-01");
+        }
+    }
+
+    /// Records a read of random numbers without the grant.
+    fn note_random(&self) {
+        if self.is_in_hook() && !self.plugin.grants.random {
+            self.record_missing_grant("random", "the same numbers in each instance");
+        }
+    }
+
+    /// Returns whether a hook is called. Before, during the start of an instance, a language runtime reads clocks and random
+    /// numbers for its own use.
+    fn is_in_hook(&self) -> bool {
+        self.hook != START
+    }
 }
 
 /// Creates the WASI context of one instance of a plugin.
@@ -187,11 +219,15 @@ mod tests {
     fn output_of_an_instance_is_bounded() {
         let plugin = PluginContext {
             name: "zoo".into(),
-            generation: 1,
+            version: crate::vocabulary::CalledVersion { version: "1.0.0".into(), generation: 1 },
             grants: Default::default(),
             config: "{}".to_owned(),
             fingerprints: Arc::new(crate::runtime::capability::fingerprint::Fingerprints::new()),
             counters: Arc::default(),
+            share: crate::runtime::cpu_share::CpuShares::new(Default::default()).of(&"zoo".into()),
+            calls: Default::default(),
+            evidence: Default::default(),
+            metrics: Default::default(),
             missing_grants: Default::default(),
         };
         let mut lines =

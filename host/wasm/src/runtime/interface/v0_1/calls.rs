@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use wasmtime::component::Resource;
-use yardarm_core::hooks::ContextAttribute;
+use yardarm_core::hooks::{ContextAttribute, RequestId};
 
 use super::Exports;
 use super::context::Context;
@@ -46,6 +46,10 @@ impl HookCall for Authenticate<'_> {
     const HOOK: Hook = Hook::RequestAuth;
     type Reply = Decision;
 
+    fn request_id(&self) -> Option<RequestId> {
+        Some(self.request.facts.id)
+    }
+
     fn output_limit(&self, _: usize) -> usize {
         8 * KIB
     }
@@ -85,6 +89,10 @@ impl HookCall for Filter<'_> {
     const HOOK: Hook = Hook::EventFilter;
     type Reply = Vec<RawEventEdit>;
 
+    fn request_id(&self) -> Option<RequestId> {
+        Some(self.facts.request.facts.id)
+    }
+
     fn output_limit(&self, _: usize) -> usize {
         let input: usize = self.events.iter().map(|event| event.body.len()).sum();
         // A minimum, so that a batch of one small event may grow.
@@ -119,6 +127,10 @@ impl HookCall for TransformPayload<'_> {
     const HOOK: Hook = Hook::PayloadTransform;
     type Reply = Vec<RawEdit>;
 
+    fn request_id(&self) -> Option<RequestId> {
+        None
+    }
+
     fn output_limit(&self, lent: usize) -> usize {
         2 * lent + 64 * KIB
     }
@@ -149,6 +161,10 @@ impl HookCall for TransformPayload<'_> {
 impl HookCall for Enrich<'_> {
     const HOOK: Hook = Hook::ContextEnrichment;
     type Reply = Vec<ContextAttribute>;
+
+    fn request_id(&self) -> Option<RequestId> {
+        Some(self.facts.request.facts.id)
+    }
 
     fn output_limit(&self, _: usize) -> usize {
         16 * KIB
@@ -181,6 +197,10 @@ impl HookCall for Enrich<'_> {
 impl HookCall for TransformResults<'_> {
     const HOOK: Hook = Hook::EvaluationTransform;
     type Reply = Vec<RawResultEdit>;
+
+    fn request_id(&self) -> Option<RequestId> {
+        Some(self.facts.request.facts.id)
+    }
 
     fn output_limit(&self, _: usize) -> usize {
         1 << 20

@@ -44,7 +44,7 @@ impl host::context::HostContext for GuestState {
 
     fn attribute(&mut self, handle: Resource<Context>, kind: String, name: String) -> wasmtime::Result<Option<String>> {
         if !self.plugin.grants.context_attribute(&name) {
-            self.record_missing_grant(&format!("context-attributes:{name}"));
+            self.record_missing_grant(&format!("context-attributes:{name}"), "nothing");
             return Ok(None);
         }
         let attribute = self.context(&handle)?.attribute(&kind, &name);

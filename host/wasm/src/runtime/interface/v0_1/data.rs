@@ -47,7 +47,7 @@ impl GuestState {
     /// Returns whether flag data is granted; records that it is missing if not.
     fn has_flag_data(&self) -> bool {
         if !self.plugin.grants.flag_data {
-            self.record_missing_grant("flag-data");
+            self.record_missing_grant("flag-data", "nothing");
         }
         self.plugin.grants.flag_data
     }

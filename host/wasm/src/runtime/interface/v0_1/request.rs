@@ -33,7 +33,7 @@ impl GuestState {
         grant: &str,
     ) -> wasmtime::Result<Option<AdmittedRequest>> {
         if !is_granted {
-            self.record_missing_grant(grant);
+            self.record_missing_grant(grant, "nothing");
             return Ok(None);
         }
         self.request(handle).map(Some)
@@ -80,7 +80,7 @@ impl host::request::HostRequest for GuestState {
 
     fn header(&mut self, handle: Resource<Request>, name: String) -> wasmtime::Result<Vec<Vec<u8>>> {
         if !self.plugin.grants.header(&name) {
-            self.record_missing_grant(&format!("header:{name}"));
+            self.record_missing_grant(&format!("header:{name}"), "nothing");
             return Ok(Vec::new());
         }
         let request = self.request(&handle)?;
@@ -107,7 +107,7 @@ impl host::request::HostRequest for GuestState {
             return Ok(Some(host::request::Credential::Raw(credential.to_owned())));
         }
         if hook.is_pure() {
-            self.record_missing_grant("credential:raw");
+            self.record_missing_grant("credential:raw", "nothing");
             return Ok(None);
         }
         Ok(Some(host::request::Credential::Fingerprint(self.plugin.fingerprints.of(credential))))
