@@ -31,9 +31,9 @@ const RESPONSE_HEADERS: [&str; 8] = [
 const RESERVED_HEADERS: [&str; 5] = ["x-ld-", "x-launchdarkly-", "x-accel-", "x-content-type-", "x-frame-"];
 
 /// A validated decision with its headers in the form for responses.
-pub(super) struct Checked {
-    pub(super) decision: Decision,
-    pub(super) response_headers: Vec<(HeaderName, HeaderValue)>,
+pub(crate) struct Checked {
+    pub(crate) decision: Decision,
+    pub(crate) response_headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// The two properties of an item that a plugin may not change.
@@ -46,7 +46,7 @@ struct Marks<'a> {
 }
 
 /// Requires a short identity and headers that plugins may add.
-pub(super) fn decision(decision: Decision) -> Result<Checked, CallError> {
+pub(crate) fn decision(decision: Decision) -> Result<Checked, CallError> {
     let (decision, response_headers) = match decision {
         Decision::Allow { identity, response_headers } => {
             if let Some(identity) = &identity {
@@ -88,7 +88,7 @@ fn header(name: &str, value: &[u8]) -> Result<(HeaderName, HeaderValue), CallErr
 }
 
 /// Requires at most one edit per event, and that all bodies are JSON objects.
-pub(super) fn event_edits(edits: Vec<RawEventEdit>, events: usize) -> Result<Vec<RawEventEdit>, CallError> {
+pub(crate) fn event_edits(edits: Vec<RawEventEdit>, events: usize) -> Result<Vec<RawEventEdit>, CallError> {
     let mut seen = vec![false; events];
     let is_object = |index: u32, body: &[u8]| match object(body) {
         Ok(_) => Ok(()),
@@ -114,7 +114,7 @@ pub(super) fn event_edits(edits: Vec<RawEventEdit>, events: usize) -> Result<Vec
 
 /// Requires at most one edit per item, replacements with unchanged key and version, and additions of items that do not
 /// exist.
-pub(super) fn payload_edits(edits: Vec<RawEdit>, view: &dyn PayloadView) -> Result<Vec<RawEdit>, CallError> {
+pub(crate) fn payload_edits(edits: Vec<RawEdit>, view: &dyn PayloadView) -> Result<Vec<RawEdit>, CallError> {
     let heads = view.heads();
     let mut seen = vec![false; heads.len()];
     for edit in &edits {
@@ -146,7 +146,7 @@ pub(super) fn payload_edits(edits: Vec<RawEdit>, view: &dyn PayloadView) -> Resu
 }
 
 /// Requires at most one edit per result, JSON texts, and additions of flags that have no result.
-pub(super) fn result_edits(edits: Vec<RawResultEdit>, view: &dyn ResultView) -> Result<Vec<RawResultEdit>, CallError> {
+pub(crate) fn result_edits(edits: Vec<RawResultEdit>, view: &dyn ResultView) -> Result<Vec<RawResultEdit>, CallError> {
     let mut seen = vec![false; view.len()];
     let mut added: Vec<&str> = Vec::new();
     for edit in &edits {
