@@ -12,6 +12,7 @@ mod samples;
 mod start;
 mod states;
 mod swaps;
+mod tooling;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
