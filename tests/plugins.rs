@@ -14,6 +14,7 @@ mod samples;
 mod start;
 mod states;
 mod swaps;
+mod tooling;
 
 pub(crate) use self::enrichment::gold;
 

@@ -3,6 +3,7 @@
 mod check;
 mod ff_proxy;
 mod health;
+mod plugin;
 mod reload;
 mod run;
 
@@ -43,6 +44,8 @@ enum Command {
     Check(CheckArgs),
     /// Print the JSON Schema of the configuration file, for editors and other tools
     Schema,
+    /// Write, check, test and measure plugins; needs no running gateway
+    Plugin(plugin::PluginArgs),
     /// Check whether a running gateway is alive; for container probes
     Health(HealthArgs),
     /// Compile a plugin for a running gateway, which starts this command
@@ -127,10 +130,16 @@ impl Cli {
     /// # Errors
     /// The exit code if no command runs: help, the version, or the error of the command line was printed.
     pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, ExitCode> {
-        Self::try_parse_from(with_command(arguments.into_iter().collect())).map_err(|error| {
+        let arguments: Vec<_> = arguments.into_iter().collect();
+        let is_tool = arguments.get(1).is_some_and(|command| command == "plugin");
+        Self::try_parse_from(with_command(arguments)).map_err(|error| {
             // An output that cannot be written cannot be reported either.
             let _ = error.print();
-            if error.use_stderr() { Exit::Usage.into() } else { ExitCode::SUCCESS }
+            match error.use_stderr() {
+                false => ExitCode::SUCCESS,
+                true if is_tool => plugin::ToolExit::Usage.into(),
+                true => Exit::Usage.into(),
+            }
         })
     }
 
@@ -152,6 +161,7 @@ impl Cli {
                 ExitCode::SUCCESS
             }
             Command::PluginCompiler => yardarm_wasm::run_compiler(),
+            Command::Plugin(args) => args.run().await,
             Command::Health(args) => health::health(args.admin, args.ready).await,
             Command::FfProxy(args) => ff_proxy::ff_proxy(&args.flags).await,
         }

@@ -1,7 +1,7 @@
 //! The host's hooks, implemented by chains of plugins: how results are combined, and what happens when a plugin fails.
 
 mod batch;
-mod check;
+pub(crate) mod check;
 mod enriched;
 mod link;
 mod overlay;

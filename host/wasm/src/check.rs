@@ -45,6 +45,8 @@ pub struct CheckReport {
     pub binds: Vec<Bind>,
     /// Shortest measured time to create an instance, in microseconds.
     pub fresh_instance_us: u64,
+    /// Linear memory of a new instance, in bytes.
+    pub instance_memory: u64,
     /// Time to compile, in milliseconds.
     pub compile_ms: u64,
 }
@@ -66,13 +68,13 @@ pub enum CheckError {
 ///
 /// # Errors
 /// The reason why a gateway would reject the file.
-pub fn check_file(path: &Path, binding: Option<&Path>) -> Result<CheckReport, LoadError> {
+pub fn check_file(path: &Path, binding: Option<&Path>, compiler: Compiler) -> Result<CheckReport, LoadError> {
     let result = on_own_runtime(async {
         let bytes = files::read(path, LARGEST_LARGE_FILE, Trust::Any)?;
         let manifest = binding.map(read_manifest).transpose()?;
         let stem = path.file_stem().map_or_else(|| "plugin".into(), |stem| stem.to_string_lossy().into());
         let sha256 = Sha256::digest(&bytes).into();
-        stage(&new_stager(Compiler::InProcess, CompileLimits::default())?, stem, bytes.into(), sha256, manifest).await
+        stage(&new_stager(compiler, CompileLimits::default())?, stem, bytes.into(), sha256, manifest).await
     });
     result.unwrap_or_else(Err)
 }
@@ -100,7 +102,7 @@ pub fn check_folder(settings: &Settings) -> Result<FolderStatus, CheckError> {
 
 /// Runs a check on a thread with its own runtime: this thread may be running one already, and runtimes cannot be
 /// nested.
-fn on_own_runtime<T: Send>(check: impl Future<Output = T> + Send) -> Result<T, LoadError> {
+pub(crate) fn on_own_runtime<T: Send>(check: impl Future<Output = T> + Send) -> Result<T, LoadError> {
     let failed = |text: String| LoadError::CompileFailed { text };
     std::thread::scope(|scope| {
         let checking = scope.spawn(|| {
@@ -111,13 +113,25 @@ fn on_own_runtime<T: Send>(check: impl Future<Output = T> + Send) -> Result<T, L
     })
 }
 
-fn new_stager(compiler: Compiler, limits: CompileLimits) -> Result<Stager, LoadError> {
+pub(crate) fn new_stager(compiler: Compiler, limits: CompileLimits) -> Result<Stager, LoadError> {
     let unavailable = |error: wasmtime::Error| LoadError::CompilerUnavailable { text: error.to_string() };
-    let engine = Engine::new(16).map_err(unavailable)?;
+    stager_of(Engine::new(16).map_err(unavailable)?, compiler, limits)
+}
+
+/// Returns a stager whose code counts instructions; it is compiled in this process, because compilers in child processes
+/// compile for a gateway.
+pub(crate) fn new_metered_stager() -> Result<Stager, LoadError> {
+    let engine = Engine::metered().map_err(|error| LoadError::CompilerUnavailable { text: error.to_string() })?;
+    stager_of(engine, Compiler::InProcess, CompileLimits::default())
+}
+
+fn stager_of(engine: Engine, compiler: Compiler, limits: CompileLimits) -> Result<Stager, LoadError> {
+    let unavailable = |error: wasmtime::Error| LoadError::CompilerUnavailable { text: error.to_string() };
     let compilation = Compilation::new(&engine.wasmtime, compiler, limits, (None, None)).map_err(unavailable)?;
     let shares = CpuShares::new(CpuLimits::default());
     Ok(Stager { engine: Arc::new(engine), compilation, lifecycle: Lifecycle::new(), shares })
 }
+
 async fn stage(
     stager: &Stager,
     stem: Arc<str>,
@@ -141,11 +155,12 @@ async fn stage(
         grants: plugin.guest.context.grants.names(),
         binds: plugin.bindings.iter().map(|binding| binding.bind.clone()).collect(),
         fresh_instance_us: u64::try_from(plugin.figures.fresh.as_micros()).unwrap_or(u64::MAX),
+        instance_memory: plugin.figures.memory as u64,
         compile_ms: u64::try_from(plugin.figures.compile.as_millis()).unwrap_or(u64::MAX),
     })
 }
 
-fn read_manifest(path: &Path) -> Result<Manifest, LoadError> {
+pub(crate) fn read_manifest(path: &Path) -> Result<Manifest, LoadError> {
     let bytes = files::read(path, LARGEST_BINDING, Trust::Any)?;
     let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     Manifest::of_bytes(&bytes).map_err(|bad| LoadError::ManifestInvalid { file, faults: bad.faults })

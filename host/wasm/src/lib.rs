@@ -22,6 +22,8 @@ mod plugin;
 
 mod plan;
 
+mod cases;
+
 mod staging;
 
 mod status;
@@ -30,7 +32,14 @@ mod folder;
 
 mod check;
 
+mod tooling;
+
 pub use self::breaker::BreakerState;
+pub use self::cases::{
+    AdmissionReply, Case, CaseEvent, CaseFigures, CaseIdentity, CaseItem, CaseItems, CaseLimits, CaseOutcome,
+    CaseRequest, CaseResult, CasesError, DenialName, DenialReply, Difference, EditReply, EditedContent, FailureReply,
+    HeaderValues, Reply, parse_cases,
+};
 pub use self::check::{CheckError, CheckReport, check_file, check_folder};
 pub use self::folder::{NothingToReturnTo, OpenError, OrderError, PluginFolder, Settings, Trust, UnknownPlugin};
 pub use self::pool::PoolStatus;
@@ -41,6 +50,10 @@ pub use self::staging::compilation::{COMPILER_COMMAND, CompileLimits, Compiler, 
 pub use self::status::{
     ActiveStatus, BindingStatus, FolderStatus, GenerationMetrics, PluginMetrics, PluginStatus, ProbationStatus,
     Refusal, RowState, SetRow, SetState,
+};
+pub use self::tooling::{
+    BenchReport, CaseCost, CostLimits, InspectReport, InterfaceUse, ModuleSize, ProducedBy, Sizes, TestError,
+    TestReport, Times, WantedGrantReport, bench_file, inspect_file, pack, test_file,
 };
 pub use self::vocabulary::{
     AdmissionRules, AllAbstain, Bind, CALL_SECONDS, CompileStop, GuestSeries, GuestValue, Hook, HookMetrics,

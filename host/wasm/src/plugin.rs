@@ -32,6 +32,8 @@ pub(crate) struct Plugin {
 pub(crate) struct Figures {
     /// Shortest time to create an instance and call `init`.
     pub(crate) fresh: Duration,
+    /// Largest linear memory of a new instance, in bytes.
+    pub(crate) memory: usize,
     pub(crate) compile: Duration,
     /// Whether the compiled form was in the cache.
     pub(crate) cached: bool,

@@ -6,9 +6,8 @@
 pub(crate) mod cache;
 pub(crate) mod compilation;
 pub(crate) mod component_manifest;
-mod config_schema;
-mod exports;
-mod imports;
+pub(crate) mod exports;
+pub(crate) mod imports;
 pub(crate) mod inspection;
 pub(crate) mod manifest;
 mod warm_up;
@@ -27,6 +26,7 @@ use self::inspection::Inspection;
 use self::manifest::Manifest;
 use crate::breaker::Breaker;
 use crate::call::BindingInstance;
+use crate::cases::{self, Runner};
 use crate::plugin::{Figures, Plugin};
 use crate::pool::Pool;
 use crate::runtime::cpu_share::CpuShares;
@@ -35,7 +35,7 @@ use crate::runtime::guest::{Guest, INIT_DEADLINE, PluginContext};
 use crate::runtime::interface::v0_1;
 use crate::vocabulary::{
     Bind, CallError, CalledVersion, Evidence, GuestMetrics, Hook, HookMeters, Isolation, LoadError, MissingGrants,
-    PluginCounters, Progress, StagingStep, StatePolicy, clean, largest_file,
+    PluginCounters, Progress, StagingStep, StatePolicy, clean, config_schema, largest_file,
 };
 
 /// A guest whose fresh instance is created in less time gets one per call: isolation at almost no cost.
@@ -127,7 +127,21 @@ impl Stager {
             missing_grants: MissingGrants::default(),
         };
         let guest = Arc::new(Guest { engine: Arc::clone(&self.engine), context: Arc::new(context), pre, indices });
-        let fresh = first_instances(&guest, &exported, &binds, memory_mb).await?;
+        let (fresh, memory) = first_instances(&guest, &exported, &binds, memory_mb).await?;
+
+        let runner = Runner {
+            engine: Arc::clone(&self.engine),
+            component: guest.pre.component().clone(),
+            name: Arc::clone(&name),
+            state: declared.state,
+            schema: declared.config.clone(),
+            // What the cases expect must not depend on an operator's configuration.
+            config: serde_json::Map::new(),
+            grants: declared.all_grants().with(&requested),
+            binds: Vec::new(),
+            is_muted: true,
+        };
+        cases::self_test(&runner, &declared.cases).await?;
 
         let breakers = Hook::ALL.map(|_| Arc::new(Breaker::new()));
         let binding = |bind: Bind| {
@@ -165,13 +179,13 @@ impl Stager {
             exported,
             guest,
             bindings,
-            figures: Figures { fresh, compile, cached },
+            figures: Figures { fresh, memory, compile, cached },
         })
     }
 }
 
 /// Rejects files that are not components before compilation.
-fn check_bytes(bytes: &[u8], limit: u64) -> Result<(), LoadError> {
+pub(crate) fn check_bytes(bytes: &[u8], limit: u64) -> Result<(), LoadError> {
     let no = |what: &str| Err(LoadError::NotAComponent { what: what.to_owned() });
     if bytes.len() as u64 > limit {
         return Err(LoadError::TooLarge { size: bytes.len() as u64, limit });
@@ -210,7 +224,7 @@ fn bindings(manifest: &Manifest, automatic: bool, exported: &[Hook], file: &str)
     Ok(manifest.binds.clone())
 }
 
-fn check_name(name: &str, expected: Option<&str>, file: &str) -> Result<Arc<str>, LoadError> {
+pub(crate) fn check_name(name: &str, expected: Option<&str>, file: &str) -> Result<Arc<str>, LoadError> {
     let fine = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
     if !fine || name.is_empty() || name.len() > 64 {
         return Err(LoadError::BadName { name: clean(name) });
@@ -226,24 +240,24 @@ fn check_name(name: &str, expected: Option<&str>, file: &str) -> Result<Arc<str>
 }
 
 /// Creates instances for each hook, so that wrong types and a failing `init` are detected now; returns the shortest
-/// time.
+/// time and the largest linear memory.
 async fn first_instances(
     guest: &Arc<Guest>,
     exported: &[Hook],
     binds: &[Bind],
     memory_mb: u32,
-) -> Result<Duration, LoadError> {
-    let mut best = Duration::MAX;
+) -> Result<(Duration, usize), LoadError> {
+    let (mut best, mut memory) = (Duration::MAX, 0);
     for hook in exported {
         let bound = binds.iter().filter(|bind| bind.hook == *hook).map(|bind| bind.memory_mb).min();
         for _ in 0..3 {
             let began = Instant::now();
             let instance = guest.instantiate(*hook, bound.unwrap_or(memory_mb), INIT_DEADLINE, true).await;
-            drop(instance.map_err(LoadError::of_init)?);
+            memory = memory.max(instance.map_err(LoadError::of_init)?.memory_at_birth);
             best = best.min(began.elapsed());
         }
     }
-    Ok(best)
+    Ok((best, memory))
 }
 
 /// Returns a digest that is equal for equal bytes, grants, configuration and position.

@@ -3,6 +3,7 @@
 mod binding;
 mod call_error;
 mod compile_stop;
+pub(crate) mod config_schema;
 mod counters;
 mod evidence;
 mod grants;

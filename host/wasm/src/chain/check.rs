@@ -37,9 +37,9 @@ const RESERVED_HEADERS: [&str; 3] = ["x-accel-", "x-content-type-", "x-frame-"];
 const FIXED_ATTRIBUTES: [&str; 4] = ["kind", "key", "anonymous", "_meta"];
 
 /// A validated decision with its headers in the form for responses.
-pub(super) struct Checked {
-    pub(super) decision: Decision,
-    pub(super) response_headers: Vec<(HeaderName, HeaderValue)>,
+pub(crate) struct Checked {
+    pub(crate) decision: Decision,
+    pub(crate) response_headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// The two properties of an item that a plugin may not change.
@@ -52,7 +52,7 @@ struct Marks<'a> {
 }
 
 /// Requires a short identity and headers that plugins may add, whose names begin with none of `vendor_headers`.
-pub(super) fn decision(decision: Decision, vendor_headers: &[&str]) -> Result<Checked, CallError> {
+pub(crate) fn decision(decision: Decision, vendor_headers: &[&str]) -> Result<Checked, CallError> {
     let (decision, response_headers) = match decision {
         Decision::Allow { identity, response_headers } => {
             if let Some(identity) = &identity {
@@ -98,7 +98,7 @@ fn header(name: &str, value: &[u8], vendor_headers: &[&str]) -> Result<(HeaderNa
 }
 
 /// Requires at most one edit per event, and that all bodies are JSON objects.
-pub(super) fn event_edits(edits: Vec<RawEventEdit>, events: usize) -> Result<Vec<RawEventEdit>, CallError> {
+pub(crate) fn event_edits(edits: Vec<RawEventEdit>, events: usize) -> Result<Vec<RawEventEdit>, CallError> {
     let mut seen = vec![false; events];
     let is_object = |index: u32, body: &[u8]| match object(body) {
         Ok(_) => Ok(()),
@@ -124,7 +124,7 @@ pub(super) fn event_edits(edits: Vec<RawEventEdit>, events: usize) -> Result<Vec
 
 /// Requires at most one edit per item, replacements with unchanged key and version, and additions of items that do not
 /// exist.
-pub(super) fn payload_edits(edits: Vec<RawEdit>, view: &dyn PayloadView) -> Result<Vec<RawEdit>, CallError> {
+pub(crate) fn payload_edits(edits: Vec<RawEdit>, view: &dyn PayloadView) -> Result<Vec<RawEdit>, CallError> {
     let heads = view.heads();
     let mut seen = vec![false; heads.len()];
     for edit in &edits {
@@ -156,7 +156,7 @@ pub(super) fn payload_edits(edits: Vec<RawEdit>, view: &dyn PayloadView) -> Resu
 }
 
 /// Requires attributes of kinds that the context has, with names and values that it may have, each once.
-pub(super) fn attributes(
+pub(crate) fn attributes(
     attributes: Vec<ContextAttribute>,
     context: &dyn ContextView,
 ) -> Result<Vec<ContextAttribute>, CallError> {
@@ -184,7 +184,7 @@ pub(super) fn attributes(
 }
 
 /// Requires at most one edit per result, JSON texts, and additions of flags that have no result.
-pub(super) fn result_edits(edits: Vec<RawResultEdit>, view: &dyn ResultView) -> Result<Vec<RawResultEdit>, CallError> {
+pub(crate) fn result_edits(edits: Vec<RawResultEdit>, view: &dyn ResultView) -> Result<Vec<RawResultEdit>, CallError> {
     let mut seen = vec![false; view.len()];
     let mut added: Vec<&str> = Vec::new();
     for edit in &edits {

@@ -33,6 +33,8 @@ pub(crate) struct Engine {
     pub(crate) linkers: Linkers,
     pub(crate) fingerprints: Arc<Fingerprints>,
     ticker: Arc<Ticker>,
+    /// Whether stores count instructions as fuel.
+    pub(crate) is_metered: bool,
     pub(crate) facts: EngineFacts,
 }
 
@@ -60,14 +62,26 @@ struct Ticker {
 impl Engine {
     /// Creates an engine for up to `instances` live instances, or fewer if the address space is too small.
     pub(crate) fn new(instances: u32) -> wasmtime::Result<Self> {
-        let (wasmtime, facts) = build(instances)?;
+        Self::start(build(instances)?, false)
+    }
+
+    /// Creates an engine that counts the instructions of guests, which makes them slower. It does not run code that was
+    /// compiled for other engines.
+    pub(crate) fn metered() -> wasmtime::Result<Self> {
+        let mut config = config();
+        config.allocation_strategy(InstanceAllocationStrategy::OnDemand).consume_fuel(true);
+        let facts = EngineFacts { allocation: "on-demand", instances: None, page_map_scan: false };
+        Self::start((wasmtime::Engine::new(&config)?, facts), true)
+    }
+
+    fn start((wasmtime, facts): (wasmtime::Engine, EngineFacts), is_metered: bool) -> wasmtime::Result<Self> {
         let linkers = Linkers::new(&wasmtime)?;
         let ticker = Arc::new(Ticker::default());
         let (weak, shared) = (wasmtime.weak(), Arc::clone(&ticker));
         let thread = Supervisor::global().thread("plugin clock", "yardarm-epoch", move || tick(&weak, &shared))?;
         // Set once, here; a call before this line would only wait for the next park to time out.
         let _ = ticker.thread.set(thread);
-        Ok(Self { wasmtime, linkers, fingerprints: Arc::new(Fingerprints::new()), ticker, facts })
+        Ok(Self { wasmtime, linkers, fingerprints: Arc::new(Fingerprints::new()), ticker, is_metered, facts })
     }
 
     /// Keeps the ticker running until the value is dropped.

@@ -166,6 +166,10 @@ impl Guest {
         store.limiter(|state| &mut state.memory);
         store.data_mut().table.set_max_capacity(MOST_HANDLES);
         store.set_max_component_handles(MOST_HANDLES);
+        if self.engine.is_metered {
+            // Fails only in engines that do not count instructions.
+            let _ = store.set_fuel(u64::MAX);
+        }
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|mut store| store.data_mut().budget.tick());
         self.context.counters.instances.created();

@@ -70,11 +70,11 @@ enum Backend {
 }
 
 /// A component that was inspected.
-pub(super) struct Source {
-    pub(super) bytes: Arc<[u8]>,
-    pub(super) sha256: [u8; 32],
+pub(crate) struct Source {
+    pub(crate) bytes: Arc<[u8]>,
+    pub(crate) sha256: [u8; 32],
     /// An estimate of what its costliest function needs (see [`super::inspection::Inspection`]).
-    pub(super) complexity: u64,
+    pub(crate) complexity: u64,
 }
 
 /// Why there is no code.
@@ -140,7 +140,7 @@ impl Compilation {
     ///
     /// # Errors
     /// If the component is invalid or in quarantine, which begins when its compilation has to be stopped.
-    pub(super) async fn compile(&self, source: Source, progress: &Progress) -> Result<(Component, bool), LoadError> {
+    pub(crate) async fn compile(&self, source: Source, progress: &Progress) -> Result<(Component, bool), LoadError> {
         if let Some(component) = self.cached(source.sha256).await {
             return Ok((component, true));
         }

@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::cases::Case;
 use crate::vocabulary::{Grants, LoadError, StatePolicy, clean};
 
 /// Maximum size of the section in bytes.
@@ -26,6 +27,9 @@ pub(crate) struct ComponentManifest {
     pub(crate) config: Option<serde_json::Value>,
     /// Whether instances may keep state between calls.
     pub(crate) state: Option<StatePolicy>,
+    /// Cases that are run whenever the plugin is loaded.
+    #[serde(default)]
+    pub(crate) cases: Vec<Case>,
 }
 
 /// A grant that a plugin wants.
@@ -64,6 +68,15 @@ impl ComponentManifest {
     /// Returns the grants that the plugin wants.
     pub(crate) fn wanted(&self) -> &[WantedGrant] {
         self.grants.as_deref().unwrap_or_default()
+    }
+
+    /// Returns all grants that the plugin wants, as if they were given.
+    pub(crate) fn all_grants(&self) -> Grants {
+        let mut grants = Grants::default();
+        for wanted in self.wanted() {
+            grants.add(&wanted.grant);
+        }
+        grants
     }
 
     /// Returns the given grants that the plugin wants, or all of them if it does not say what it wants.

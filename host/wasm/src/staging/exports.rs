@@ -8,7 +8,7 @@ use crate::vocabulary::{Hook, LoadError};
 /// # Errors
 /// If there is none, if they are of another version of the interface, or if the plugin has a configuration and no
 /// `lifecycle` to receive it.
-pub(super) fn check(exports: &[String], has_config: bool) -> Result<Vec<Hook>, LoadError> {
+pub(crate) fn check(exports: &[String], has_config: bool) -> Result<Vec<Hook>, LoadError> {
     let (mut hooks, mut has_lifecycle) = (Vec::new(), false);
     for name in exports {
         let Some(interface) = name.strip_prefix("yardarm:plugin/") else { continue };

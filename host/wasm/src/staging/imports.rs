@@ -26,7 +26,7 @@ enum Offer {
 ///
 /// # Errors
 /// Names every import that is not available, or everything that is not granted together with the line to add to `file`.
-pub(super) fn check(
+pub(crate) fn check(
     imports: &[Import],
     wanted: &[WantedGrant],
     grants: &Grants,
@@ -76,6 +76,23 @@ pub(super) fn check(
     let line = all.iter().map(|grant| format!("\"{grant}\"")).collect::<Vec<_>>().join(", ");
     let (needs, line) = (needs.join(", "), format!("grants = [{line}]"));
     Err(LoadError::CapabilityDenied { needs, line, file: file.to_owned() })
+}
+
+/// Returns the grant that an import needs.
+///
+/// # Errors
+/// Why the import is not available at all.
+pub(crate) fn grant_of(import: &Import) -> Result<Option<&'static str>, &'static str> {
+    if import.has_only_types {
+        return Ok(None);
+    }
+    match offer(&import.name) {
+        Offer::Always => Ok(None),
+        Offer::Granted(grant) => Ok(Some(grant)),
+        Offer::OtherVersion => Err("another version of the interface"),
+        Offer::Never(reason) => Err(reason),
+        Offer::Unknown => Err("unknown"),
+    }
 }
 
 fn offer(import: &str) -> Offer {

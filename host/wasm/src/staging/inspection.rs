@@ -10,7 +10,7 @@ use wasmparser::{BinaryReaderError, Encoding, FunctionBody, Parser, Payload, Val
 use crate::vocabulary::{LoadError, clean};
 
 /// Name of the custom section in which a plugin describes itself.
-const MANIFEST_SECTION: &str = "yardarm:manifest";
+pub(crate) const MANIFEST_SECTION: &str = "yardarm:manifest";
 
 /// Largest counts of a component, over all its nested components. Interpreters that were compiled to WebAssembly have
 /// some 40 core modules and instances, and some ten thousand functions.
@@ -28,22 +28,22 @@ const LARGEST_FUNCTION: u64 = 1 << 20;
 #[derive(Debug, Default)]
 pub(crate) struct Inspection {
     /// Names of the exports.
-    pub(super) exports: Vec<String>,
+    pub(crate) exports: Vec<String>,
     /// The imports, in the order of their declaration.
-    pub(super) imports: Vec<Import>,
+    pub(crate) imports: Vec<Import>,
     /// The largest product of the size of a function in bytes and the number of its local variables: an estimate of what
     /// the compiler needs for one function.
-    pub(super) complexity: u64,
+    pub(crate) complexity: u64,
     /// Content of the custom sections [`MANIFEST_SECTION`], of the component first, then of what is nested in it.
-    pub(super) manifests: Vec<Box<[u8]>>,
+    pub(crate) manifests: Vec<Box<[u8]>>,
 }
 
 /// An import of a component.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Import {
-    pub(super) name: String,
+pub(crate) struct Import {
+    pub(crate) name: String,
     /// Whether it is an interface that contains only types, so that it needs no implementation.
-    pub(super) has_only_types: bool,
+    pub(crate) has_only_types: bool,
 }
 
 /// Counts that are limited.

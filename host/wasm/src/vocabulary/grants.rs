@@ -81,6 +81,14 @@ impl Grants {
         true
     }
 
+    /// Returns these grants and others, as written in a binding file; unknown ones are ignored.
+    pub(crate) fn with(mut self, others: &[String]) -> Self {
+        for grant in others {
+            self.add(grant);
+        }
+        self
+    }
+
     /// Returns the grants that `is_wanted` accepts.
     pub(crate) fn restricted_to(&self, is_wanted: impl Fn(&str) -> bool) -> Self {
         let mut grants = Self::default();

@@ -179,6 +179,14 @@ pub enum LoadError {
         /// The time limit.
         seconds: u64,
     },
+    /// L10.
+    #[error("the plugin fails its own case `{case}`: {difference}")]
+    SelfTestFailed {
+        /// Name of the case.
+        case: String,
+        /// What is not as expected.
+        difference: String,
+    },
     /// L11.
     #[error("the file has the SHA-256 {actual}, the binding requires {expected}")]
     HashMismatch {
@@ -259,6 +267,7 @@ impl LoadError {
             | Self::DuplicateName { .. } => "L07",
             Self::ConfigInvalid { .. } | Self::ConfigMismatch { .. } | Self::NoConfig => "L08",
             Self::InitFailed { .. } | Self::InitTimeout { .. } => "L09",
+            Self::SelfTestFailed { .. } => "L10",
             Self::HashMismatch { .. } => "L11",
             Self::UnsafeFolder { .. } | Self::UnusableFolder { .. } => "L12",
             Self::RolledBack { .. } => "S02",
@@ -288,6 +297,7 @@ impl LoadError {
             Self::ConfigInvalid { .. } | Self::ConfigMismatch { .. } | Self::NoConfig => "config-invalid",
             Self::InitFailed { .. } => "init-failed",
             Self::InitTimeout { .. } => "init-timeout",
+            Self::SelfTestFailed { .. } => "self-test-failed",
             Self::HashMismatch { .. } => "hash-mismatch",
             Self::UnsafeFolder { .. } => "unsafe-folder",
             Self::UnusableFolder { .. } => "unusable-folder",
@@ -298,7 +308,11 @@ impl LoadError {
     /// Returns whether loading the same file may succeed later.
     pub(crate) fn may_pass(&self) -> bool {
         match self {
-            Self::CompilerUnavailable { .. } | Self::InitTimeout { .. } | Self::InitFailed { .. } => true,
+            // On a busy machine a call may exceed its time.
+            Self::CompilerUnavailable { .. }
+            | Self::InitTimeout { .. }
+            | Self::InitFailed { .. }
+            | Self::SelfTestFailed { .. } => true,
             Self::Quarantined { stop } => stop.lapses_after().is_some(),
             _ => false,
         }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::vocabulary::{LoadError, clean};
+use super::{LoadError, clean};
 
 /// Maximum number of violations in an error.
 const MOST_FAULTS: usize = 10;
@@ -11,11 +11,9 @@ const MOST_FAULTS: usize = 10;
 ///
 /// # Errors
 /// If the schema is not valid, or the configuration does not match it.
-pub(super) fn check(schema: Option<&Value>, config: &Map<String, Value>) -> Result<(), LoadError> {
+pub(crate) fn check(schema: Option<&Value>, config: &Map<String, Value>) -> Result<(), LoadError> {
     let Some(schema) = schema else { return Ok(()) };
-    let validator = jsonschema::validator_for(schema).map_err(|error| LoadError::ComponentManifestInvalid {
-        text: format!("`config` is not a usable JSON Schema: {}", clean(&error.to_string())),
-    })?;
+    let validator = validator(schema)?;
     let config = Value::Object(config.clone());
     let fault = |error: jsonschema::ValidationError<'_>| {
         let place = error.instance_path().to_string();
@@ -25,6 +23,20 @@ pub(super) fn check(schema: Option<&Value>, config: &Map<String, Value>) -> Resu
     };
     let faults: Vec<_> = validator.iter_errors(&config).take(MOST_FAULTS).map(fault).collect();
     if faults.is_empty() { Ok(()) } else { Err(LoadError::ConfigMismatch { faults }) }
+}
+
+/// Checks a schema alone, if there is one.
+///
+/// # Errors
+/// If it is not valid.
+pub(crate) fn check_schema(schema: Option<&Value>) -> Result<(), LoadError> {
+    schema.map_or(Ok(()), |schema| validator(schema).map(drop))
+}
+
+fn validator(schema: &Value) -> Result<jsonschema::Validator, LoadError> {
+    jsonschema::validator_for(schema).map_err(|error| LoadError::ComponentManifestInvalid {
+        text: format!("`config` is not a usable JSON Schema: {}", clean(&error.to_string())),
+    })
 }
 
 #[cfg(test)]

@@ -1,0 +1,56 @@
+//! Aligned lines for people.
+
+use std::fmt::Write;
+
+/// Rows of a title and a text, aligned.
+#[derive(Debug, Default)]
+pub(super) struct Table(Vec<(String, String)>);
+
+impl Table {
+    /// Adds a row. A row without a title continues the one before.
+    pub(super) fn row(&mut self, title: &str, text: impl Into<String>) -> &mut Self {
+        self.0.push((title.to_owned(), text.into()));
+        self
+    }
+
+    /// Adds a row per text, with a title on the first of them.
+    pub(super) fn rows(&mut self, title: &str, texts: impl IntoIterator<Item = String>) -> &mut Self {
+        for (index, text) in texts.into_iter().enumerate() {
+            self.row(if index == 0 { title } else { "" }, text);
+        }
+        self
+    }
+
+    /// Returns the lines.
+    pub(super) fn text(&self) -> String {
+        let width = self.0.iter().map(|(title, _)| title.chars().count()).max().unwrap_or(0);
+        let mut lines = String::new();
+        for (title, text) in &self.0 {
+            // Writing to a `String` cannot fail.
+            let _ = writeln!(lines, "{}", format!("{title:width$}  {text}").trim_end());
+        }
+        lines
+    }
+}
+
+/// Formats a number of bytes with three digits at least.
+pub(super) fn bytes(count: u64) -> String {
+    match count {
+        0..10_000 => format!("{count} B"),
+        10_000..10_000_000 => format!("{} KB", count / 1_000),
+        _ => format!("{} MB", count / 1_000_000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_begin_in_one_column() {
+        let mut table = Table::default();
+        table.row("a", "1").rows("long", ["2".to_owned(), "3".to_owned()]).row("", "");
+        assert_eq!(table.text(), "a     1\nlong  2\n      3\n\n");
+        assert_eq!([999, 12_345, 18_000_000].map(bytes), ["999 B", "12 KB", "18 MB"]);
+    }
+}

@@ -1,0 +1,258 @@
+//! Running of cases: each on a fresh instance and once more on the same one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+use tokio::time::Instant;
+use wasmtime::component::Component;
+
+use super::format::{Case, CasesError};
+use super::input::Input;
+use super::reply::{Difference, Reply};
+use crate::chain::check;
+use crate::runtime::cpu_share::{CpuLimits, CpuShares};
+use crate::runtime::engine::Engine;
+use crate::runtime::guest::{Guest, INIT_DEADLINE, Instance, PluginContext};
+use crate::runtime::interface::v0_1::Indices;
+use crate::runtime::interface::{Authenticate, Enrich, Filter, HookCall, TransformPayload, TransformResults};
+use crate::vocabulary::{
+    Bind, CallError, CalledVersion, Evidence, Grants, GuestMetrics, Hook, HookMeters, LoadError, MissingGrants,
+    PluginCounters, StatePolicy, clean, config_schema,
+};
+
+/// Time limit of a call without a binding file. Time is not what most cases are about, and machines of continuous
+/// integration are slow.
+const USUAL_DEADLINE: Duration = Duration::from_secs(1);
+
+/// A compiled component whose cases are run.
+pub(crate) struct Runner {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) component: Component,
+    pub(crate) name: Arc<str>,
+    pub(crate) state: Option<StatePolicy>,
+    /// JSON Schema of the configuration.
+    pub(crate) schema: Option<Value>,
+    /// For cases without a configuration.
+    pub(crate) config: Map<String, Value>,
+    /// For cases without grants.
+    pub(crate) grants: Grants,
+    /// The bindings of the binding file, if there is one, whose limits apply.
+    pub(crate) binds: Vec<Bind>,
+    /// Whether log lines and metrics of the plugin are discarded, and missing grants not recorded.
+    pub(crate) is_muted: bool,
+}
+
+/// A case with its plugin, ready to be called.
+pub(crate) struct PreparedCase {
+    hook: Hook,
+    guest: Arc<Guest>,
+    input: Input,
+    memory_mb: u32,
+    deadline: Duration,
+    is_muted: bool,
+}
+
+/// How a case ended.
+#[derive(Debug, Clone, Serialize)]
+pub struct CaseOutcome {
+    /// Name of the case.
+    pub name: String,
+    /// The hook that was called.
+    pub hook: Hook,
+    /// Whether both replies are as expected and within the limits.
+    pub is_passed: bool,
+    /// Differences on a fresh instance, and exceeded limits.
+    pub fresh: Vec<Difference>,
+    /// Differences on an instance that was used before; they are the sign of state between calls.
+    pub reused: Vec<Difference>,
+    /// The actual reply of the fresh instance.
+    pub reply: Reply,
+    /// What the calls took; absent if there was no instance.
+    pub figures: Option<CaseFigures>,
+    /// Grants without which the plugin got nothing when it read something.
+    pub missing_grants: Vec<String>,
+}
+
+/// What the calls of a case took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct CaseFigures {
+    /// Creation of the instance, with `init`, in microseconds.
+    pub instance_us: u64,
+    /// Shorter one of the calls, in microseconds.
+    pub call_us: u64,
+    /// Linear memory after the calls, in bytes.
+    pub memory: u64,
+}
+
+impl Runner {
+    /// Prepares a case.
+    ///
+    /// # Errors
+    /// The outer error if the case itself is invalid; the inner one if a gateway would refuse the plugin with this
+    /// configuration.
+    pub(crate) fn prepare(&self, case: &Case) -> Result<Result<PreparedCase, LoadError>, CasesError> {
+        let input = Input::of(case)?;
+        let fault = |text: String| CasesError { place: format!("case `{}`", clean(&case.name)), text };
+        let mut grants = self.grants.clone();
+        if let Some(given) = &case.grants {
+            grants = Grants::default();
+            if let Some(unknown) = given.iter().find(|grant| !grants.add(grant)) {
+                return Err(fault(format!("`grants`: `{}` is not a grant", clean(unknown))));
+            }
+        }
+        let config = case.config.as_ref().unwrap_or(&self.config);
+        Ok(config_schema::check(self.schema.as_ref(), config).and_then(|()| {
+            let pre = self.engine.linkers.of(&grants).instantiate_pre(&self.component);
+            let pre = pre.map_err(|error| LoadError::wrong_types(&error))?;
+            let indices = Indices::new(&pre).map_err(|error| LoadError::wrong_types(&error))?;
+            let context = PluginContext {
+                name: Arc::clone(&self.name),
+                version: CalledVersion { version: Arc::default(), generation: 0 },
+                grants,
+                config: Value::Object(config.clone()).to_string(),
+                fingerprints: Arc::clone(&self.engine.fingerprints),
+                counters: Arc::new(PluginCounters::default()),
+                share: CpuShares::new(CpuLimits::default()).of(&self.name),
+                calls: HookMeters::default(),
+                evidence: Evidence::default(),
+                metrics: GuestMetrics::default(),
+                missing_grants: MissingGrants::default(),
+            };
+            let bind = self.binds.iter().find(|bind| bind.hook == case.hook);
+            Ok(PreparedCase {
+                hook: case.hook,
+                guest: Arc::new(Guest { engine: Arc::clone(&self.engine), context: Arc::new(context), pre, indices }),
+                input,
+                memory_mb: bind.map_or_else(|| Bind::automatic(case.hook).memory_mb, |bind| bind.memory_mb),
+                deadline: bind.map_or(USUAL_DEADLINE, |bind| bind.deadline),
+                is_muted: self.is_muted,
+            })
+        }))
+    }
+
+    /// Runs a case.
+    ///
+    /// # Errors
+    /// If the case itself is invalid.
+    pub(crate) async fn run(&self, case: &Case) -> Result<CaseOutcome, CasesError> {
+        let prepared = match self.prepare(case)? {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                let failure =
+                    super::FailureReply { class: error.class().to_owned(), kind: None, text: Some(error.to_string()) };
+                return Ok(outcome(case, Reply::Failure(failure), None, None, Vec::new()));
+            }
+        };
+        let _ticking = self.engine.enter();
+        let began = Instant::now();
+        let mut instance = match prepared.instance().await {
+            Ok(instance) => instance,
+            Err(error) => {
+                let missing = prepared.guest.context.missing_grants.names();
+                return Ok(outcome(case, Reply::of_error(&error), None, None, missing));
+            }
+        };
+        let created = began.elapsed();
+        let (fresh, mut shortest) = prepared.reply(&mut instance).await;
+        let mut reused = None;
+        // After most failures the instance cannot be used again, and with state it is expected to differ.
+        if !matches!(fresh, Reply::Failure(_)) && self.state != Some(StatePolicy::Cache) {
+            let (reply, time) = prepared.reply(&mut instance).await;
+            reused = Some(reply);
+            shortest = shortest.min(time);
+        }
+        let figures = CaseFigures {
+            instance_us: micros(created),
+            call_us: micros(shortest),
+            memory: instance.store.data().memory.used as u64,
+        };
+        Ok(outcome(case, fresh, reused, Some(figures), prepared.guest.context.missing_grants.names()))
+    }
+}
+
+impl PreparedCase {
+    /// Creates an instance and calls `init`.
+    pub(crate) async fn instance(&self) -> Result<Instance, CallError> {
+        self.guest.instantiate(self.hook, self.memory_mb, INIT_DEADLINE, self.is_muted).await
+    }
+
+    /// Calls the plugin; returns its reply and the time of the call.
+    pub(crate) async fn reply(&self, instance: &mut Instance) -> (Reply, Duration) {
+        let began = Instant::now();
+        let reply = match &self.input {
+            Input::Request(request) => {
+                let decision = self.call(instance, &Authenticate { request }).await;
+                decision.and_then(|decision| check::decision(decision, &[])).map(Reply::from)
+            }
+            Input::Events { facts, events } => {
+                let edits = self.call(instance, &Filter { facts, events }).await;
+                edits.and_then(|edits| check::event_edits(edits, events.len())).map(edits_reply)
+            }
+            Input::Payload { facts, view } => {
+                let edits = self.call(instance, &TransformPayload { facts, view }).await;
+                edits.and_then(|edits| check::payload_edits(edits, &**view)).map(edits_reply)
+            }
+            Input::Context { facts, context } => {
+                let attributes = self.call(instance, &Enrich { facts, context }).await;
+                attributes.and_then(|attributes| check::attributes(attributes, &**context)).map(edits_reply)
+            }
+            Input::Results { facts, view } => {
+                let edits = self.call(instance, &TransformResults { facts, view }).await;
+                edits.and_then(|edits| check::result_edits(edits, &**view)).map(edits_reply)
+            }
+        };
+        (reply.unwrap_or_else(|error| Reply::of_error(&error)), began.elapsed())
+    }
+
+    async fn call<A: HookCall>(&self, instance: &mut Instance, ask: &A) -> Result<A::Reply, CallError> {
+        let deadlines = instance.begin(A::HOOK, self.deadline, Instant::now(), ask.output_limit(0));
+        let answer = deadlines.wait(ask.ask(instance)).await.ok_or(CallError::Deadline)?;
+        let reply = answer.map_err(|error| CallError::of(&error))??;
+        let (size, limit) = (A::output_size(&reply), ask.output_limit(instance.store.data().lent));
+        if size > limit { Err(CallError::OutputTooLarge { size, limit }) } else { Ok(reply) }
+    }
+}
+
+fn edits_reply<E>(edits: Vec<E>) -> Reply
+where
+    super::EditReply: From<E>,
+{
+    Reply::Edits(edits.into_iter().map(super::EditReply::from).collect())
+}
+
+fn outcome(
+    case: &Case,
+    fresh: Reply,
+    reused: Option<Reply>,
+    figures: Option<CaseFigures>,
+    missing_grants: Vec<String>,
+) -> CaseOutcome {
+    let mut differences = case.expect.differences(&fresh);
+    if let Some(figures) = figures {
+        let (ms, kb) = (figures.call_us.div_ceil(1_000), figures.memory.div_ceil(1_024));
+        for (field, limit, actual) in
+            [("limits.max_ms", case.limits.max_ms, ms), ("limits.max_memory_kb", case.limits.max_memory_kb, kb)]
+        {
+            if let Some(limit) = limit.filter(|limit| actual > *limit) {
+                differences.push(Difference { field: field.to_owned(), expected: limit.into(), actual: actual.into() });
+            }
+        }
+    }
+    let reused = reused.map_or_else(Vec::new, |reply| case.expect.differences(&reply));
+    CaseOutcome {
+        name: case.name.clone(),
+        hook: case.hook,
+        is_passed: differences.is_empty() && reused.is_empty(),
+        fresh: differences,
+        reused,
+        reply: fresh,
+        figures,
+        missing_grants,
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}

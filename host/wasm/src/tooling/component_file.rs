@@ -1,0 +1,50 @@
+//! A component file that was read and inspected, but neither compiled nor checked against a binding file.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use crate::folder::Trust;
+use crate::folder::files;
+use crate::staging::component_manifest::ComponentManifest;
+pub(super) use crate::staging::imports::grant_of;
+use crate::staging::inspection::Inspection;
+use crate::staging::{check_bytes, check_name, exports};
+use crate::vocabulary::{Grants, Hook, LARGEST_LARGE_FILE, LoadError};
+
+/// What a component file contains.
+pub(super) struct ComponentFile {
+    pub(super) bytes: Arc<[u8]>,
+    pub(super) sha256: [u8; 32],
+    pub(super) inspection: Inspection,
+    /// What it says of itself; the default if it says nothing.
+    pub(super) declared: ComponentManifest,
+    /// Its own name, or that of the file.
+    pub(super) name: Arc<str>,
+    pub(super) hooks: Vec<Hook>,
+}
+
+impl ComponentFile {
+    /// Reads a file of up to the largest size that any binding allows.
+    pub(super) fn read(path: &Path) -> Result<Self, LoadError> {
+        let bytes: Arc<[u8]> = files::read(path, LARGEST_LARGE_FILE, Trust::Any)?.into();
+        check_bytes(&bytes, LARGEST_LARGE_FILE)?;
+        let inspection = Inspection::of(&bytes)?;
+        let hooks = exports::check(&inspection.exports, false)?;
+        let declared = ComponentManifest::parse(inspection.manifests.first().map(|section| &**section))?;
+        let stem = path.file_stem().map_or_else(|| "plugin".into(), |stem| stem.to_string_lossy());
+        let name = check_name(declared.name.as_deref().unwrap_or(&stem), None, "")?;
+        let sha256 = Sha256::digest(&bytes).into();
+        Ok(Self { bytes, sha256, inspection, declared, name, hooks })
+    }
+
+    /// Returns the grants that the manifest wants, optional ones included, and those that the imports need.
+    pub(super) fn all_grants(&self) -> Grants {
+        let mut grants = self.declared.all_grants();
+        for grant in self.inspection.imports.iter().filter_map(|import| grant_of(import).ok().flatten()) {
+            grants.add(grant);
+        }
+        grants
+    }
+}

@@ -1,0 +1,51 @@
+//! A component file that was compiled, with all that its cases need to be run.
+
+use std::path::Path;
+
+use super::TestError;
+use super::component_file::ComponentFile;
+use crate::cases::{Case, Runner};
+use crate::check::read_manifest;
+use crate::staging::compilation::Source;
+use crate::staging::{Stager, imports};
+use crate::vocabulary::{LoadError, Progress};
+
+/// Compiles a component file. Its configuration, grants and limits are those of a binding file, if there is one.
+pub(super) async fn load(stager: &Stager, file: &ComponentFile, binding: Option<&Path>) -> Result<Runner, LoadError> {
+    let manifest = binding.map(read_manifest).transpose()?;
+    let all = file.all_grants();
+    imports::check(&file.inspection.imports, file.declared.wanted(), &all, "")?;
+    let source = Source { bytes: file.bytes.clone(), sha256: file.sha256, complexity: file.inspection.complexity };
+    let (component, _) = stager.compilation.compile(source, &Progress::default()).await?;
+    let (config, grants, binds) = match manifest {
+        Some(manifest) => (manifest.config, file.declared.effective(&manifest.grants), manifest.binds),
+        None => (serde_json::Map::new(), all, Vec::new()),
+    };
+    Ok(Runner {
+        engine: stager.engine.clone(),
+        component,
+        name: file.name.clone(),
+        state: file.declared.state,
+        schema: file.declared.config.clone(),
+        config,
+        grants,
+        binds,
+        is_muted: false,
+    })
+}
+
+/// Returns the cases in the manifest of a component, independent of any binding file, and then `cases`, those of them
+/// whose names are not taken.
+pub(super) fn all_cases(file: &ComponentFile, cases: &[Case]) -> Result<Vec<Case>, TestError> {
+    let mut all = file.declared.cases.clone();
+    for case in &mut all {
+        case.config.get_or_insert_default();
+        case.grants.get_or_insert_with(|| file.all_grants().names());
+    }
+    for case in cases {
+        if !all.iter().any(|it| it.name == case.name) {
+            all.push(case.clone());
+        }
+    }
+    if all.is_empty() { Err(TestError::NoCases) } else { Ok(all) }
+}
