@@ -325,8 +325,8 @@ fn two_versions_are_compared() {
 fn a_new_plugin_can_be_built_and_passes_its_cases() {
     let workshop = Workshop::new();
     let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins/sdk");
-    for (lang, hook) in [("rust", "event-filter"), ("js", "request-auth")] {
-        let folder = format!("my-{lang}");
+    for (lang, hook) in [("rust", "event-filter"), ("js", "request-auth"), ("js", "context-enrichment")] {
+        let folder = format!("my-{hook}");
         workshop.succeeds(&format!("new {folder} --lang {lang} --hook {hook} --sdk {}", sdk.display()));
         let made = Command::new("make")
             .arg("test")
@@ -338,8 +338,8 @@ fn a_new_plugin_can_be_built_and_passes_its_cases() {
         assert!(made.status.success() && text.contains("cases passed"), "{lang}: {text}");
         workshop.succeeds(&format!("check {folder}/{folder}.wasm --binding {folder}/{folder}.toml"));
     }
-    let (_, file, text) = workshop.refusal("new my-js --lang js --hook request-auth");
-    assert!(file == "my-js" && text.contains("not empty"), "{text}");
+    let (_, file, text) = workshop.refusal("new my-request-auth --lang js --hook request-auth");
+    assert!(file == "my-request-auth" && text.contains("not empty"), "{text}");
     assert!(workshop.is_refused("new gate --lang rust --hook request-auth --sdk absent"));
     for wrong in [
         "new Gate --lang js --hook request-auth",

@@ -57,6 +57,8 @@ pub(super) enum HookName {
     EventFilter,
     /// Which flag data do SDKs receive?
     PayloadTransform,
+    /// What else is known of the context?
+    ContextEnrichment,
     /// Which results do SDKs receive that do not evaluate themselves?
     EvaluationTransform,
 }

@@ -27,6 +27,7 @@ package!(
     "request-auth.wit",
     "event-filter.wit",
     "payload-transform.wit",
+    "context-enrichment.wit",
     "evaluation-transform.wit",
     "worlds.wit",
 );

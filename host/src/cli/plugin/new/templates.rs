@@ -50,6 +50,11 @@ impl Template {
             HookName::PayloadTransform => {
                 ("payload-transform", "Hides flags with a prefix", hook_texts!("payload-transform"))
             }
+            HookName::ContextEnrichment => (
+                "context-enrichment",
+                "Tells flags the country that a proxy has found",
+                hook_texts!("context-enrichment"),
+            ),
             HookName::EvaluationTransform => {
                 ("evaluation-transform", "Hides results of flags with a prefix", hook_texts!("evaluation-transform"))
             }
