@@ -48,7 +48,8 @@ async fn a_bad_version_returns_under_load_and_stays_away_after_a_crash() {
     within("200", async { while status_of_flags(&program).await != 200 {} }).await;
     let refused = row(&plugins(&program).await, "gate")["refused"].clone();
     assert_eq!((&refused["code"], &refused["class"]), (&"S02".into(), &"rolled-back".into()));
-    let metrics = program.operator_gets("/metrics").await.text();
+    let metrics = program.operator_gets("/metrics").await;
+    let metrics = metrics.text();
     assert!(metrics.contains("yardarm_plugin_rollbacks_total{plugin=\"gate\",reason=\"traps\"} 1\n"), "{metrics}");
     // The record of it has been written by then.
     tokio::time::sleep(Duration::from_millis(1_500)).await;

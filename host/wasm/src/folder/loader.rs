@@ -207,7 +207,7 @@ impl Loader {
 
     /// Publishes the current state for the status.
     fn publish(&self) {
-        let rows = self.entries.iter().map(|(stem, entry)| entry.row(stem)).collect();
+        let rows = self.entries.iter().map(|(stem, entry)| entry.row(stem, self.kept.is_open())).collect();
         let sets = self.sets.iter().map(|(stem, set)| set.row(stem)).collect();
         let mut view = self.folder.view();
         view.set_rows(rows, sets, self.trouble.as_ref());
