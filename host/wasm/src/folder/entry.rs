@@ -142,13 +142,13 @@ impl Entry {
         self.since_ms = unix_ms();
     }
 
-    /// Takes a version that ran before in place of the one that runs.
+    /// Takes a version that ran before in place of the running one.
     pub(super) fn return_to(&mut self, plugin: Arc<Plugin>, identity: Identity) {
         self.take(plugin, identity, true);
         self.since_ms = unix_ms();
     }
 
-    /// Takes a version as the one that runs. The one that ran can be returned to, unless it `is_unproven`.
+    /// Makes a version the running one. Its predecessor can be returned to, unless that `is_unproven`.
     fn take(&mut self, plugin: Arc<Plugin>, identity: Identity, is_unproven: bool) {
         self.name = Some(Arc::clone(&plugin.name));
         let mut record = self.record.take().unwrap_or_default();
