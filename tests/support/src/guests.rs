@@ -355,7 +355,7 @@ fragments! {
     RECURSE = "recurse.wat";
     /// Any hook: traps.
     TRAP = "trap.wat";
-    /// `request-auth`: allows, and traps at a call of each instance, the one whose number is in place of 9999.
+    /// `request-auth`: allows, and traps at one call of each instance, whose number is in place of 9999.
     TRAP_SOMETIMES = "trap-sometimes.wat";
     /// `request-auth`: allows after as many rounds of a loop as are in place of 9999.
     BURN = "burn.wat";

@@ -142,13 +142,13 @@ impl Entry {
         self.since_ms = unix_ms();
     }
 
-    /// Takes a version that ran before in place of the one that runs.
+    /// Takes a version that ran before in place of the running one.
     pub(super) fn return_to(&mut self, plugin: Arc<Plugin>, identity: Identity) {
         self.take(plugin, identity, true);
         self.since_ms = unix_ms();
     }
 
-    /// Takes a version as the one that runs. The one that ran can be returned to, unless it `is_unproven`.
+    /// Makes a version the running one. Its predecessor can be returned to, unless that `is_unproven`.
     fn take(&mut self, plugin: Arc<Plugin>, identity: Identity, is_unproven: bool) {
         self.name = Some(Arc::clone(&plugin.name));
         let mut record = self.record.take().unwrap_or_default();
@@ -243,7 +243,12 @@ impl Entry {
         self.seen == Pair::default() && self.active.is_none() && !self.fails_closed() && !self.is_retired()
     }
 
-    pub(super) fn row(&self, stem: &Arc<str>) -> Row {
+    /// Returns the row of the status. `keeps_files` is whether the files of versions are kept, without which an operator can
+    /// return to a version only while it is warm.
+    pub(super) fn row(&self, stem: &Arc<str>, keeps_files: bool) -> Row {
+        let warm = self.probation.as_ref().map(|probation| Arc::clone(&probation.previous));
+        let kept = self.record.as_ref().filter(|_| keeps_files).and_then(|record| record.previous.as_ref());
+        let returnable = warm.as_ref().map(|plugin| plugin.version.clone());
         let refusal = self.obstacle.as_ref().or(self.refusal.as_ref());
         let state = match (&self.active, refusal, &self.hold) {
             (Some(_), ..) => RowState::Active,
@@ -262,8 +267,8 @@ impl Entry {
             staging: self.staging.clone(),
             active: self.active.clone(),
             probation: self.probation.as_ref().zip(self.active.as_ref()).map(|(it, active)| it.status(active)),
-            previous: self.probation.as_ref().map(|probation| Arc::clone(&probation.previous)),
-            returnable: self.record.as_ref().and_then(|record| Some(record.previous.as_ref()?.version.clone())),
+            returnable: returnable.or_else(|| kept.map(|version| version.version.clone())),
+            previous: warm,
             is_pinned: self.is_pinned(),
             refusal: refusal.cloned(),
             fails_closed: self.fails_closed(),

@@ -51,6 +51,11 @@ impl KeptFiles {
         Ok(Self(Some(dir.into())))
     }
 
+    /// Returns whether versions are kept.
+    pub(super) fn is_open(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Keeps a component and the text of its binding file.
     pub(super) fn save(&self, component: &[u8], manifest: Option<&Manifest>) {
         let Some(dir) = &self.0 else { return };

@@ -211,7 +211,7 @@ impl Loader {
         if self.unplanned.is_some() {
             return;
         }
-        let rows = self.entries.iter().map(|(stem, entry)| entry.row(stem)).collect();
+        let rows = self.entries.iter().map(|(stem, entry)| entry.row(stem, self.kept.is_open())).collect();
         let sets = self.sets.iter().map(|(stem, set)| set.row(stem)).collect();
         let mut view = self.folder.view();
         view.set_rows(rows, sets, self.trouble.as_ref());

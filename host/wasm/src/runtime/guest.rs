@@ -257,7 +257,7 @@ impl ResourceLimiter for MemoryLimit {
 }
 
 impl GuestState {
-    /// Records that the guest asked for something that is not granted, except in a warm-up call. `instead` is what it got.
+    /// Records that the guest wanted something that is not granted, except in a warm-up call. `instead` is what it got.
     pub(crate) fn record_missing_grant(&self, grant: &str, instead: &str) {
         if !self.is_warm_up && self.plugin.missing_grants.record(grant) {
             tracing::warn!(

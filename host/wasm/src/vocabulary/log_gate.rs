@@ -30,7 +30,7 @@ pub(crate) struct LogGate {
 struct Bucket {
     tokens: f64,
     since: Instant,
-    /// Lines dropped since the last one that passed.
+    /// Lines dropped since the last admitted line.
     suppressed: u64,
 }
 

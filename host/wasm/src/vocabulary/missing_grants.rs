@@ -1,4 +1,4 @@
-//! Grants that a guest has asked for and does not have.
+//! Grants that a guest needed and does not have.
 
 use std::collections::BTreeSet;
 
