@@ -40,13 +40,11 @@ fn check(manifest: &[u8]) -> Result<(), LoadError> {
     let invalid = |text: String| LoadError::ComponentManifestInvalid { text };
     let object: serde_json::Map<String, serde_json::Value> =
         serde_json::from_slice(manifest).map_err(|error| invalid(clean(&error.to_string())))?;
-    for key in object.keys().filter(|key| !PROPERTIES.contains(&&***key)) {
-        let nearest = PROPERTIES.iter().max_by(|a, b| strsim::jaro(a, key).total_cmp(&strsim::jaro(b, key)));
-        return Err(invalid(format!(
-            "`{}` is unknown, the most similar property is `{}`",
-            clean(key),
-            nearest.unwrap_or(&"name")
-        )));
+    if let Some(unknown) = object.keys().find(|key| !PROPERTIES.contains(&key.as_str())) {
+        let likeness = |known: &str| strsim::jaro(known, unknown);
+        let nearest = PROPERTIES.into_iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+        let (unknown, nearest) = (clean(unknown), nearest.unwrap_or_default());
+        return Err(invalid(format!("`{unknown}` is unknown, the most similar property is `{nearest}`")));
     }
     let declared = ComponentManifest::parse(Some(manifest))?;
     if let Some(name) = &declared.name {
