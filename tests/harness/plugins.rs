@@ -104,7 +104,7 @@ async fn attributes_that_plugins_add_to_targets_decide_flags() {
     cloud.changes_flag(ENV, &flag);
     let gateway = started(&cloud, "").await;
     let token = token(&gateway, KEY).await;
-    let call = Call::get(format!("/client/env/{}/target/t/evaluations/plan", ENV)).key(&token);
+    let call = Call::get(format!("/client/env/{ENV}/target/t/evaluations/plan")).key(&token);
     eventually(&gateway, &call, "the default", |_, it| it["value"] == "true").await;
     put(gateway.plugins(), "plans.wasm", gold("target"));
     eventually(&gateway, &call, "the rule for gold", |_, it| it["value"] == "false").await;
