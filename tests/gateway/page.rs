@@ -2,9 +2,11 @@
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use yardarm_testkit::{FakeHarness, FakeLaunchDarkly, within};
+use yardarm_testkit::guests::{self, Guest, GuestHook};
+use yardarm_testkit::{Call, FakeHarness, FakeLaunchDarkly, within};
 
 use crate::flags::{data, flag};
+use crate::plugins::put;
 use crate::program::Program;
 use crate::running::{SDK_KEY, harness_toml};
 use crate::sdks::driven::{Driven, Language};
@@ -210,5 +212,24 @@ async fn an_unusable_plugin_folder_is_not_shown_as_healthy() {
     mode(0o755);
     let look = watched.sees("calm again", is_green).await;
     assert!(look["folder"] == "" && changes(&look)[0] == "plugin folder: can be used again", "{look:#}");
+    watched.browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_calls_of_plugins_that_failed_are_shown_as_failed() {
+    let Some(mut watched) = Watched::start("", 0).await else { return };
+    let folder = watched.dir.path().join("plugins.d");
+    let calls = |failed: &'static str| move |it: &Value| (&it["plugins"][0][3], &it["plugins"][0][4]) == (&json!("1"), &json!(failed));
+    for (fragment, status, failed) in [(guests::FORBID, 403, "0"), (guests::TRAP, 503, "1")] {
+        let name = if status == 403 { "forbids" } else { "traps" };
+        let guest = Guest::new(name).hook(GuestHook::RequestAuth, fragment).component().expect("a guest");
+        put(&folder, &format!("{name}.wasm"), guest);
+        watched.sees("the plugin", |it| it["plugins"][0][1].as_str().is_some_and(|it| it.starts_with("active"))).await;
+        let call = Call::get("/sdk/flags").key(SDK_KEY);
+        assert_eq!(call.to(watched.program.address).await.status, status);
+        watched.sees("its call", calls(failed)).await;
+        std::fs::remove_file(folder.join(format!("{name}.wasm"))).expect("the plugin's file");
+        watched.sees("no plugin", |it| it["plugins"][0][0] != name).await;
+    }
     watched.browser.close().await;
 }

@@ -1,6 +1,7 @@
 //! All hooks on the Harness side.
 
 use serde_json::json;
+use yardarm_testkit::guests::{self, Guest, GuestHook};
 use yardarm_testkit::{Call, until, within};
 
 use super::{ENV, KEY, cloud, eventually, flag, listens, segment, started, token};
@@ -108,4 +109,21 @@ async fn attributes_that_plugins_add_to_targets_decide_flags() {
     eventually(&gateway, &call, "the default", |_, it| it["value"] == "true").await;
     put(gateway.plugins(), "plans.wasm", gold("target"));
     eventually(&gateway, &call, "the rule for gold", |_, it| it["value"] == "false").await;
+}
+
+#[tokio::test]
+async fn flags_that_plugins_add_are_found_like_others() {
+    let gateway = started(&cloud().await, "").await;
+    let token = token(&gateway, KEY).await;
+    let path = format!("/client/env/{ENV}/target/t/evaluations");
+    let one = Call::get(format!("{path}/extra")).key(&token);
+    assert_eq!(gateway.answers(&one).await.status, 404);
+    let guest = Guest::new("adds").hook(GuestHook::EvaluationTransform, guests::ADD_RESULT).component().expect("a guest");
+    put(gateway.plugins(), "adds.wasm", guest);
+    eventually(&gateway, &Call::get(path).key(&token), "the flag in the list", |_, all| {
+        all.as_array().is_some_and(|it| it.iter().any(|it| it["flag"] == "extra"))
+    })
+    .await;
+    let answer = gateway.answers(&one).await;
+    assert_eq!((answer.status, &answer.json()["value"]), (200, &json!("from a plugin")));
 }

@@ -14,6 +14,7 @@ mod rejection;
 mod routes;
 mod state;
 mod stream;
+mod target;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -84,5 +85,5 @@ fn handler(id: RouteId, method: RouteMethod) -> MethodRouter<Arc<Downstream>> {
 #[cfg(fuzzing)]
 pub(crate) fn fuzz(body: &bytes::Bytes) {
     client_auth::fuzz(body);
-    evaluations::fuzz(body);
+    target::fuzz(body);
 }

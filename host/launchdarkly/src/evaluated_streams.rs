@@ -18,6 +18,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::{Mutex, MutexGuard};
 use sha2::{Digest, Sha256};
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 use yardarm_core::budget::ByTrust;
 use yardarm_core::change_log::{Cursor, LogLimits, UpdateSource, Version};
 use yardarm_core::hooks::{HookFailure, Hooks, RequestFacts};
@@ -28,6 +29,7 @@ use yardarm_core::{Environment, EnvironmentLabel, Evaluators, Lifecycle, environ
 use self::affected::AffectedBetween;
 use self::delta::Announced;
 use self::worker::GroupWorker;
+use crate::config::PLUGIN_RETRY;
 use crate::data::FlagData;
 use crate::evaluation::EvaluationRequest;
 use crate::store::EnvironmentStore;
@@ -54,6 +56,8 @@ struct SharedGroups {
     evaluators: ByTrust<Evaluators>,
     /// All open streams.
     registry: StreamRegistry,
+    /// The plan for which streams of results were ended last, and when.
+    ended: Mutex<Option<(u64, Instant)>>,
     /// Set while plugins fail, so that the failure is logged once and not once per group.
     is_failing: AtomicBool,
 }
@@ -88,6 +92,7 @@ impl EvaluatedStreams {
             permits: Semaphore::new(MAX_EVALUATING),
             evaluators: ByTrust::from_fn(|trust| evaluators.get(trust).for_tasks()),
             registry,
+            ended: Mutex::default(),
             is_failing: AtomicBool::new(false),
         }))
     }
@@ -127,7 +132,18 @@ impl SharedGroups {
     }
 
     /// Ends the streams of results of the environment. Clients connect again, and do not share results any more.
+    ///
+    /// Called by every group that is outdated, and again by those whose streams were registered later: all streams are gone
+    /// through once per plan, and at most once per [`PLUGIN_RETRY`].
     fn end_all(&self) {
+        let (generation, now) = (self.hooks.pin().generation(), Instant::now());
+        {
+            let mut ended = self.ended.lock();
+            if ended.is_some_and(|(of, at)| of == generation && now.duration_since(at) < PLUGIN_RETRY) {
+                return;
+            }
+            *ended = Some((generation, now));
+        }
         let is_result_stream = |route: &str| matches!(route, "client.stream" | "mobile.stream");
         let ended = self.registry.end_where(EndReason::ResultsDiffer, |facts| {
             facts.environment == self.label && is_result_stream(facts.route)

@@ -42,7 +42,7 @@ pub use self::config::{
 };
 pub use self::downstream::{metrics_document, routes_document};
 pub use self::identity::{Credentials, EnvironmentId, MobileKey, SdkKey};
+pub use self::start::{LaunchDarkly, check, start};
+
 /// Beginnings of names of headers that belong to the vendor's protocols.
 pub const HEADER_PREFIXES: &[&str] = &["x-ld-", "x-launchdarkly-"];
-
-pub use self::start::{LaunchDarkly, check, start};

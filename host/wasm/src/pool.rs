@@ -14,11 +14,9 @@ use utoipa::ToSchema;
 use yardarm_core::EnvironmentLabel;
 use yardarm_core::workers::processors;
 
-use crate::runtime::guest::Instance;
+use crate::runtime::guest::{Instance, MOST_CALLS};
 use crate::vocabulary::Hook;
 
-/// Number of calls after which an instance is replaced; guests' memory tends to grow.
-const MOST_CALLS: u32 = 1_000;
 /// Age at which an instance is replaced.
 const LONGEST_LIFE: Duration = Duration::from_secs(600);
 

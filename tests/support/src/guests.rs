@@ -42,6 +42,7 @@ pub struct Guest {
     manifest: Option<String>,
     has_foreign_import: bool,
     has_wrong_types: bool,
+    keeps_handles: bool,
 }
 
 /// Host functions, imported if a fragment calls them: marker, interface, name, type.
@@ -79,8 +80,8 @@ const WASI: [&str; 2] = [
     "package wasi:random@0.2.0; interface random { get-random-u64: func() -> u64; }",
 ];
 
-/// A resource that a hook borrows: name of the parameter, interface, name.
-type Borrowed = (&'static str, &'static str, &'static str);
+/// A resource that a hook is passed: name of the parameter, interface, name.
+type Passed = (&'static str, &'static str, &'static str);
 
 impl Guest {
     /// Creates a guest with this name and no hook yet.
@@ -95,6 +96,7 @@ impl Guest {
             manifest: None,
             has_foreign_import: false,
             has_wrong_types: false,
+            keeps_handles: false,
         }
     }
 
@@ -137,6 +139,13 @@ impl Guest {
     #[must_use]
     pub fn wrong_types(mut self) -> Self {
         self.has_wrong_types = true;
+        self
+    }
+
+    /// Never drops what it is passed.
+    #[must_use]
+    pub fn keep_handles(mut self) -> Self {
+        self.keeps_handles = true;
         self
     }
 
@@ -223,8 +232,8 @@ impl Guest {
         for (marker, interface, name, kind) in self.wasi_imports() {
             imports += &format!("(import \"cm32p2|{interface}@0.2\" \"{name}\" (func {marker} {kind}))\n");
         }
-        let borrowed: BTreeSet<Borrowed> = self.hooks.iter().flat_map(|(hook, _)| hook.borrowed()).copied().collect();
-        for (_, interface, resource) in borrowed {
+        let resources: BTreeSet<Passed> = self.hooks.iter().flat_map(|(hook, _)| hook.resources()).copied().collect();
+        for (_, interface, resource) in resources {
             let name = resource.replace('-', "_");
             imports += &format!(
                 "(import \"cm32p2|yardarm:plugin/{interface}@{short}\" \"{resource}_drop\" \
@@ -237,11 +246,12 @@ impl Guest {
         let mut items = String::new();
         for (hook, fragment) in &self.hooks {
             let (module, body) = fragment.split_once(";; body").unwrap_or(("", fragment));
-            let (interface, function, borrowed) = (hook.interface(), hook.function(), hook.borrowed());
-            let parameters: String = borrowed.iter().map(|it| format!("(param ${} i32) ", it.0)).collect();
-            let arguments: String = borrowed.iter().map(|it| format!("(local.get ${}) ", it.0)).collect();
-            let drops: String = borrowed
+            let (interface, function, resources) = (hook.interface(), hook.function(), hook.resources());
+            let parameters: String = resources.iter().map(|it| format!("(param ${} i32) ", it.0)).collect();
+            let arguments: String = resources.iter().map(|it| format!("(local.get ${}) ", it.0)).collect();
+            let drops: String = resources
                 .iter()
+                .filter(|_| !self.keeps_handles)
                 .map(|it| format!("(call ${}_drop (local.get ${}))\n", it.2.replace('-', "_"), it.0))
                 .collect();
             items += module;
@@ -287,9 +297,9 @@ impl GuestHook {
         }
     }
 
-    fn borrowed(self) -> &'static [Borrowed] {
-        const REQUEST: Borrowed = ("request", "request", "request");
-        const CONTEXT: Borrowed = ("context", "context", "context");
+    fn resources(self) -> &'static [Passed] {
+        const REQUEST: Passed = ("request", "request", "request");
+        const CONTEXT: Passed = ("context", "context", "context");
         match self {
             Self::RequestAuth => &[REQUEST],
             Self::EventFilter => &[REQUEST, ("batch", "events", "batch")],

@@ -1,32 +1,26 @@
 //! Evaluated flags for client SDKs (F068 to F074).
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use base64::Engine;
-use base64::alphabet::STANDARD;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use http::HeaderMap;
 use serde::Serialize;
 use yardarm_core::Snapshot;
-use yardarm_core::hooks::{
-    ContextAttribute, ContextView, EnrichmentFacts, EvaluationFacts, HookFailure, ResultChange, SortedResults,
-    ViewedResult,
-};
+use yardarm_core::hooks::{EvaluationFacts, HookFailure, ResultChange, SortedResults, ViewedResult};
 use yardarm_core::workers::SlowDrop;
 use yardarm_harness_eval::evaluation::{EvaluationError, Ruleset};
-use yardarm_harness_eval::lenient_json;
 use yardarm_harness_eval::model::Target;
 
 use super::auth::Caller;
 use super::configs::item;
 use super::rejection::{Rejection, json_body};
-use super::state::{Downstream, is_large};
+use super::state::Downstream;
+use super::target::{TargetView, invalid_output, target};
 use crate::data::dataset::FlagData;
 
 /// Approximate time of a comparison.
@@ -42,13 +36,6 @@ struct Evaluation<'a> {
     kind: &'a str,
     identifier: &'a str,
 }
-
-const LENIENT: GeneralPurpose = GeneralPurpose::new(
-    &STANDARD,
-    GeneralPurposeConfig::new()
-        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
-        .with_decode_allow_trailing_bits(true),
-);
 
 /// `GET …/evaluations`
 pub(super) async fn all(
@@ -97,18 +84,17 @@ pub(super) async fn one(
     let feature = item(&path);
     let name = feature.to_owned();
     let decide_one = move |ruleset: &Ruleset, target: &Target| ruleset.decide_one(&name, Some(target));
-    let (number, position) = match decide(&downstream, &snapshot, &target, decide_one).await {
-        Ok(Ok(decided)) => decided,
-        Ok(Err(EvaluationError::UnknownFlag)) => return Rejection::UnknownFlag.into_response(),
+    let entry = match decide(&downstream, &snapshot, &target, decide_one).await {
+        Ok(Ok((number, position))) => ruleset.served(number, Some(position)).map(|(flag, served)| {
+            let (value, identifier) = served.map_or(("", ""), |it| (it.value, it.identifier));
+            Evaluation { flag: feature.into(), value: value.into(), kind: flag.kind(), identifier }
+        }),
+        // A plugin may add it.
+        Ok(Err(EvaluationError::UnknownFlag)) => None,
         Ok(Err(error)) => return Rejection::Evaluation(error.to_string()).into_response(),
         Err(rejection) => return rejection.into_response(),
     };
-    let Some((flag, served)) = ruleset.served(number, Some(position)) else {
-        return Rejection::UnknownFlag.into_response();
-    };
-    let (value, identifier) = served.map_or(("", ""), |it| (it.value, it.identifier));
-    let entry = Evaluation { flag: feature.into(), value: value.into(), kind: flag.kind(), identifier };
-    match transformed(&caller, &target, vec![entry]).await {
+    match transformed(&caller, &target, entry.into_iter().collect()).await {
         Ok(entries) => match entries.iter().find(|it| it.flag == feature) {
             Some(entry) => json_body(line(entry)),
             None => Rejection::UnknownFlag.into_response(),
@@ -138,67 +124,6 @@ fn line(body: &impl Serialize) -> Vec<u8> {
     let mut body = serde_json::to_vec(body).expect("text is always JSON");
     body.push(b'\n');
     body
-}
-
-/// Returns the target that the SDK sends in a header, or the known target of the identifier in the path, or one with nothing
-/// but that identifier; with the attributes that plugins add.
-async fn target(
-    downstream: &Downstream,
-    caller: &Caller,
-    path: &[(String, String)],
-    headers: &HeaderMap,
-) -> Result<Arc<SlowDrop<Target>>, Rejection> {
-    let target = sent_target(downstream, caller, path, headers).await?;
-    Ok(enriched(caller, target).await?)
-}
-
-async fn sent_target(
-    downstream: &Downstream,
-    caller: &Caller,
-    path: &[(String, String)],
-    headers: &HeaderMap,
-) -> Result<Arc<SlowDrop<Target>>, Rejection> {
-    if let Some(header) = headers.get("harness-target").cloned() {
-        let is_large = is_large(header.len());
-        let target = downstream.work(is_large, move || from_header(header.as_bytes())).await?;
-        if let Some(target) = target {
-            return Ok(Arc::new(SlowDrop::new(target, is_large.then(|| downstream.readers.clone()))));
-        }
-    }
-    let identifier = path.iter().find(|(name, _)| name == "target").map_or("", |(_, target)| target);
-    let target = caller.environment.targets.find(identifier).unwrap_or_else(|| Target::unknown(identifier));
-    Ok(Arc::new(SlowDrop::new(target, None)))
-}
-
-/// Returns the target with the attributes that enrichment plugins set.
-///
-/// # Errors
-/// When a required plugin fails, or sets a name that is no text.
-async fn enriched(caller: &Caller, target: Arc<SlowDrop<Target>>) -> Result<Arc<SlowDrop<Target>>, HookFailure> {
-    let hooks = caller.admitted.plan.environment(&caller.environment.label);
-    let Some(chain) = &hooks.context_enrichment else { return Ok(target) };
-    let facts = EnrichmentFacts { request: caller.admitted.request.clone() };
-    let attributes = chain.enrich(&facts, Arc::new(TargetView(Arc::clone(&target)))).await?;
-    if attributes.is_empty() {
-        return Ok(target);
-    }
-    let mut enriched = (**target).clone();
-    for ContextAttribute { name, value, .. } in attributes {
-        let value = serde_json::from_slice(&value).map_err(|_| invalid_output("enrichment chain"))?;
-        match value {
-            serde_json::Value::String(text) if name == NAME => enriched.name = text,
-            _ if name == NAME => return Err(invalid_output("enrichment chain")),
-            value => {
-                enriched.attributes.insert(name, value);
-            }
-        }
-    }
-    Ok(Arc::new(SlowDrop::new(enriched, None)))
-}
-
-/// Reads base64 of JSON; `None` if it cannot be read, which is the same as absent.
-fn from_header(header: &[u8]) -> Option<Target> {
-    lenient_json::from_slice(&LENIENT.decode(header).ok()?).ok()
 }
 
 /// Returns the results as evaluation plugins transform them.
@@ -245,10 +170,6 @@ async fn transformed<'a>(
     failure.map_or(Ok(entries), Err)
 }
 
-fn invalid_output(chain: &str) -> HookFailure {
-    HookFailure { plugin: chain.into(), class: "output-invalid" }
-}
-
 /// Returns the entry of a flag that a plugin adds, of the kind that its value has.
 fn added(result: &ViewedResult) -> Option<Evaluation<'static>> {
     let kind = match serde_json::from_slice(&result.value).ok()? {
@@ -259,41 +180,6 @@ fn added(result: &ViewedResult) -> Option<Evaluation<'static>> {
     };
     let value = as_text(kind, &result.value)?.into();
     Some(Evaluation { flag: result.flag.to_string().into(), value, kind, identifier: "" })
-}
-
-/// A target as plugins see it.
-struct TargetView(Arc<SlowDrop<Target>>);
-
-/// The kind of every target.
-const TARGET: &str = "target";
-/// The display name, beside the attributes.
-const NAME: &str = "name";
-
-impl ContextView for TargetView {
-    fn kinds(&self) -> Vec<&str> {
-        vec![TARGET]
-    }
-
-    fn key(&self, kind: &str) -> Option<&str> {
-        (kind == TARGET).then_some(&*self.0.identifier)
-    }
-
-    fn canonical_key(&self) -> Cow<'_, str> {
-        Cow::Borrowed(&self.0.identifier)
-    }
-
-    fn attributes(&self, kind: &str) -> Vec<String> {
-        let own = self.0.attributes.keys().cloned();
-        let names: BTreeSet<String> = own.chain((!self.0.name.is_empty()).then(|| NAME.to_owned())).collect();
-        names.into_iter().filter(|_| kind == TARGET).collect()
-    }
-
-    fn attribute(&self, kind: &str, name: &str) -> Option<String> {
-        let name_of_target = || Some(&self.0.name).filter(|it| name == NAME && !it.is_empty());
-        let text = |name: &String| serde_json::to_string(name).ok();
-        let own = self.0.attributes.get(name).map(ToString::to_string);
-        own.or_else(|| name_of_target().and_then(text)).filter(|_| kind == TARGET)
-    }
 }
 
 /// Returns the JSON value of a text: values are sent as text for flags of any kind, and plugins see and return JSON.
@@ -329,11 +215,6 @@ fn view(entries: &[Evaluation<'_>]) -> SortedResults {
     SortedResults::new(entries.iter().map(view).collect())
 }
 
-#[cfg(fuzzing)]
-pub(super) fn fuzz(header: &[u8]) {
-    let _ = from_header(header);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -358,13 +239,6 @@ mod tests {
             ("int", "\"011\"", Some("011")),
         ] {
             assert_eq!(as_text(kind, &Bytes::from_static(json.as_bytes())).as_deref(), text, "{kind} {json}");
-        }
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn no_header_makes_it_panic(header in proptest::collection::vec(proptest::num::u8::ANY, 0..100)) {
-            from_header(&header);
         }
     }
 }

@@ -57,7 +57,7 @@ impl GroupWorker {
             let seen = versions.borrow_and_update().seq;
             plans.borrow_and_update();
             let is_behind = match self.catch_up().await {
-                Ok(()) => false,
+                Ok(is_current) => !is_current,
                 Err(EvaluationError::Plugin(failure)) => {
                     self.streams.plugins_failed(&failure);
                     true
@@ -77,26 +77,27 @@ impl GroupWorker {
         }
     }
 
-    /// Publishes the changes of results since the last call, in one step.
-    pub(super) async fn catch_up(&mut self) -> Result<(), EvaluationError> {
+    /// Publishes the changes of results since the last call, in one step. Returns false if the streams of the group have to
+    /// end instead: one that is being opened may not be among those that were ended.
+    pub(super) async fn catch_up(&mut self) -> Result<bool, EvaluationError> {
         let enrichment =
             self.streams.hooks.of(&self.streams.label).context_enrichment.as_ref().map_or(0, |it| it.identity());
         if enrichment != self.evaluation_request.enrichment {
             // The context that the clients sent is not kept, so they have to send it again.
             self.streams.end_all();
-            return Ok(());
+            return Ok(false);
         }
         if self.unpublished(self.chain_in_force().as_ref()).is_none() {
-            return Ok(());
+            return Ok(true);
         }
         let streams = Arc::clone(&self.streams);
-        let Ok(_turn) = streams.permits.acquire().await else { return Ok(()) };
+        let Ok(_turn) = streams.permits.acquire().await else { return Ok(true) };
         // The newest data and plan, because the queue may have been long.
         let chain = self.chain_in_force();
-        let Some(snapshot) = self.unpublished(chain.as_ref()) else { return Ok(()) };
+        let Some(snapshot) = self.unpublished(chain.as_ref()) else { return Ok(true) };
         if self.is_shared && chain.as_ref().is_some_and(|chain| chain.reads_requests()) {
             streams.end_all();
-            return Ok(());
+            return Ok(false);
         }
         let is_member_of_others = self.look_up(&snapshot).await?;
         match &chain {
@@ -111,7 +112,7 @@ impl GroupWorker {
             }
         }
         self.chain = chain;
-        Ok(())
+        Ok(true)
     }
 
     /// Looks up the Big Segments of the context if flags refer to any; returns whether the memberships have changed.

@@ -28,8 +28,11 @@ pub(crate) const INIT_DEADLINE: Duration = Duration::from_secs(2);
 const BUSY_ALLOWANCE: Duration = Duration::from_secs(1);
 /// What an instance does before its first call, in place of a hook.
 pub(crate) const START: &str = "init";
-/// Maximum number of host objects that a guest may hold.
-const MOST_HANDLES: usize = 1_000;
+/// Number of calls after which an instance is replaced; guests' memory tends to grow.
+pub(crate) const MOST_CALLS: u32 = 1_000;
+/// Maximum number of host objects that a guest may hold: more than it is passed in its life, because guests of some
+/// toolchains never drop them.
+const MOST_HANDLES: usize = 4 * MOST_CALLS as usize;
 /// Maximum number of table elements of one instance.
 const MOST_TABLE_ELEMENTS: usize = 20_000;
 
@@ -208,7 +211,7 @@ impl Budget {
 
     fn renew(&mut self, deadline: Duration, now: Instant) {
         self.ticks = u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX).max(1);
-        self.end = now + deadline * 4 + BUSY_ALLOWANCE;
+        self.end = now + busy_allowance(deadline);
     }
 
     /// Called once per tick while the guest runs: stops it, or yields.

@@ -240,6 +240,18 @@ async fn instances_live_for_one_call_or_for_many() {
 }
 
 #[tokio::test]
+async fn a_guest_that_never_drops_what_it_is_passed_is_called_again_and_again() {
+    let guest = Guest::new("zoo").hook(GuestHook::EvaluationTransform, guests::FIRST_TRUE).keep_handles();
+    let toml = b"[[bind]]\nhook = \"evaluation-transform\"\nisolation = \"pool\"";
+    let fixture = Fixture::with(&[("zoo.wasm", &guest.component().unwrap()), ("zoo.toml", toml)]).await;
+    for call in 0..1_100 {
+        assert!(fixture.results().await.is_ok(), "call {call}");
+    }
+    let instances = fixture.plugin("zoo").active.unwrap().bindings[0].pool.retired;
+    assert_eq!(instances, 1, "after its last call, without a failure");
+}
+
+#[tokio::test]
 async fn an_instance_never_serves_two_environments() {
     let wasm = Guest::new("zoo").hook(GuestHook::RequestAuth, guests::COUNT_CALLS).component().unwrap();
     let toml = b"[[bind]]\nhook = \"request-auth\"\nisolation = \"pool\"";

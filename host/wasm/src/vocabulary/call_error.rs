@@ -110,6 +110,11 @@ impl Outcome {
         if edits.is_empty() { Self::Unchanged } else { Self::Changed }
     }
 
+    /// Returns whether the call has brought no usable reply.
+    pub(crate) fn is_failure(self) -> bool {
+        !matches!(self, Self::Allow | Self::Deny | Self::Abstain | Self::Unchanged | Self::Changed)
+    }
+
     /// All outcomes, in the order of their values.
     pub(crate) const ALL: [Self; 16] = [
         Self::Allow,

@@ -59,6 +59,8 @@ pub struct HookMetrics {
     pub hook: Hook,
     /// Number of calls by outcome: the decision, whether the reply has edits, or the class of the failure.
     pub outcomes: Vec<(&'static str, u64)>,
+    /// Number of calls that brought no usable reply.
+    pub failed: u64,
     /// Number of calls up to each bound of [`CALL_SECONDS`], and one more for all beyond; not cumulative.
     pub buckets: Vec<u64>,
     /// Sum of call times.
@@ -152,9 +154,11 @@ impl HookMeter {
     }
 
     fn read(&self, hook: Hook) -> HookMetrics {
+        let count = |outcome: &Outcome| get(&self.outcomes[*outcome as usize]);
         HookMetrics {
             hook,
-            outcomes: Outcome::ALL.iter().map(|it| (it.name(), get(&self.outcomes[*it as usize]))).collect(),
+            outcomes: Outcome::ALL.iter().map(|it| (it.name(), count(it))).collect(),
+            failed: Outcome::ALL.iter().filter(|it| it.is_failure()).map(count).sum(),
             buckets: self.buckets.iter().map(get).collect(),
             seconds: Duration::from_nanos(get(&self.nanos)).as_secs_f64(),
             waited_seconds: Duration::from_nanos(get(&self.waited_nanos)).as_secs_f64(),
@@ -200,5 +204,6 @@ mod tests {
         assert_eq!((read.buckets[0], read.buckets[1]), (1, 1));
         assert_eq!(read.buckets.last(), Some(&1));
         assert!(read.outcomes.contains(&("allow", 2)) && read.outcomes.contains(&("deadline", 1)));
+        assert_eq!(read.failed, 1);
     }
 }

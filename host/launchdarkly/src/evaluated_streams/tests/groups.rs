@@ -1,6 +1,7 @@
 //! Groups and their tasks.
 
 use super::*;
+use crate::config::PLUGIN_RETRY;
 
 /// An environment whose groups have tasks of their own.
 fn streams(hooks: &Hooks) -> (Writer<FlagData>, Environment<FlagData>, EvaluatedStreams, Lifecycle) {
@@ -72,6 +73,14 @@ async fn clients_share_results_unless_plugins_read_their_requests() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     assert_eq!((of_results.ending(), of_data.ending()), (Some(EndReason::ResultsDiffer), None));
+    // One that was admitted before, and registered after its group had been judged.
+    let late = open("client.stream");
+    let start = tokio::time::Instant::now();
+    while late.ending().is_none() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(start.elapsed() < PLUGIN_RETRY * 2, "{:?}", start.elapsed());
+    assert_eq!((late.ending(), of_data.ending()), (Some(EndReason::ResultsDiffer), None));
     drop(shared);
     let apart = [join(), join()];
     assert!(!Arc::ptr_eq(&apart[0], &apart[1]));
