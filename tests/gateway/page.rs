@@ -219,7 +219,9 @@ async fn an_unusable_plugin_folder_is_not_shown_as_healthy() {
 async fn only_calls_of_plugins_that_failed_are_shown_as_failed() {
     let Some(mut watched) = Watched::start("", 0).await else { return };
     let folder = watched.dir.path().join("plugins.d");
-    let calls = |failed: &'static str| move |it: &Value| (&it["plugins"][0][3], &it["plugins"][0][4]) == (&json!("1"), &json!(failed));
+    let calls = |failed: &'static str| {
+        move |it: &Value| (&it["plugins"][0][3], &it["plugins"][0][4]) == (&json!("1"), &json!(failed))
+    };
     for (fragment, status, failed) in [(guests::FORBID, 403, "0"), (guests::TRAP, 503, "1")] {
         let name = if status == 403 { "forbids" } else { "traps" };
         let guest = Guest::new(name).hook(GuestHook::RequestAuth, fragment).component().expect("a guest");

@@ -118,7 +118,8 @@ async fn flags_that_plugins_add_are_found_like_others() {
     let path = format!("/client/env/{ENV}/target/t/evaluations");
     let one = Call::get(format!("{path}/extra")).key(&token);
     assert_eq!(gateway.answers(&one).await.status, 404);
-    let guest = Guest::new("adds").hook(GuestHook::EvaluationTransform, guests::ADD_RESULT).component().expect("a guest");
+    let guest =
+        Guest::new("adds").hook(GuestHook::EvaluationTransform, guests::ADD_RESULT).component().expect("a guest");
     put(gateway.plugins(), "adds.wasm", guest);
     eventually(&gateway, &Call::get(path).key(&token), "the flag in the list", |_, all| {
         all.as_array().is_some_and(|it| it.iter().any(|it| it["flag"] == "extra"))

@@ -129,24 +129,17 @@ impl BindingInstance {
             Some(instance) => (instance, now),
             None => (time.measure(self.instantiate(A::HOOK, budget + self.creation)).await?, Instant::now()),
         };
-        let deadlines = instance.begin(A::HOOK, budget, now, ask.output_limit(0));
-        let answer = match deadlines.wait(time.measure(ask.ask(&mut instance))).await {
-            Some(Ok(answer)) => answer,
-            Some(Err(error)) => {
-                self.discard(environment, instance);
-                return Err(CallError::of(&error));
+        match instance.call(ask, budget, now, time).await {
+            Ok(answer) => {
+                self.give_back(environment, instance, now);
+                drop((slot, turn));
+                answer
             }
-            None => {
+            Err(error) => {
                 self.discard(environment, instance);
-                return Err(CallError::Deadline);
+                Err(error)
             }
-        };
-        let lent = instance.store.data().lent;
-        self.give_back(environment, instance, now);
-        drop((slot, turn));
-        let reply = answer?;
-        let (size, limit) = (A::output_size(&reply), ask.output_limit(lent));
-        if size > limit { Err(CallError::OutputTooLarge { size, limit }) } else { Ok(reply) }
+        }
     }
 
     /// Waits for the plugin's share of the processors and for a slot among the concurrent calls, for at most the time that a

@@ -20,7 +20,8 @@ mod trust;
 mod unstable;
 mod watch;
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,12 +46,12 @@ use crate::staging::Stager;
 use crate::staging::cache::{Cache, CacheLimits};
 use crate::staging::compilation::{Compilation, CompileLimits, Compiler, Quarantine};
 use crate::status::{FolderStatus, PluginMetrics, View};
-use crate::vocabulary::AdmissionRules;
+use crate::vocabulary::{AdmissionRules, AllCounters};
 
 /// Time limit for reading binding files before the first request, on a file system that does not respond.
 const FIRST_LOOK_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time limit for opening the cache folder.
-const CACHE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time limit for opening a part of the data folder.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Location of plugins, and how it is watched.
 #[derive(Debug, Clone)]
@@ -171,8 +172,9 @@ impl PluginFolder {
         let shares = CpuShares::new(settings.cpu_limits);
         let stager = Stager { engine, compilation, lifecycle: lifecycle.clone(), shares };
         let (sender, orders) = mpsc::channel(MOST_ORDERS);
+        let counters = AllCounters::default();
         let folder = Arc::new(Self {
-            view: Mutex::new(View::new(settings.dir.clone(), facts)),
+            view: Mutex::new(View::new(settings.dir.clone(), facts, counters.clone())),
             ready: latest::Sender::new(false),
             folder_events: Arc::new(FolderEvents::new(settings.dir.clone())),
             quarantine,
@@ -180,7 +182,7 @@ impl PluginFolder {
         });
         let kept = open_kept(&settings, store.is_some()).await;
         let memory = (Records::new(store), kept);
-        let mut loader = Loader::new(settings, stager, hooks, Arc::clone(&folder), memory);
+        let mut loader = Loader::new(settings, stager, hooks, Arc::clone(&folder), memory, counters);
         let first_look = loader.fail_closed_until_loaded(readiness);
         if tokio::time::timeout(FIRST_LOOK_TIMEOUT, first_look).await.is_err() {
             tracing::error!("the plugin folder does not respond; required plugins in it may be bypassed until it does");
@@ -238,34 +240,27 @@ impl std::fmt::Debug for PluginFolder {
 /// Opens the folder of versions that may return, if one is configured and usable.
 async fn open_kept(settings: &Settings, has_store: bool) -> KeptFiles {
     let Some(dir) = settings.kept_dir.clone().filter(|_| has_store) else { return KeptFiles::default() };
-    let shown = dir.display().to_string();
-    let opened = supervisor::blocking("plugin folder reader", move || KeptFiles::open(dir));
-    let opened = tokio::time::timeout(CACHE_TIMEOUT, opened).await;
-    let opened = opened.map_err(|_| std::io::ErrorKind::TimedOut.into());
-    match opened.and_then(|opened| opened.unwrap_or_else(|error| Err(std::io::Error::other(error)))) {
-        Ok(kept) => kept,
-        Err(error) => {
-            tracing::warn!(dir = %shown, %error, "versions of plugins cannot be kept for a return after a restart");
-            KeptFiles::default()
-        }
-    }
+    let without = "versions of plugins cannot be kept for a return after a restart";
+    opened("plugin folder reader", &dir.clone(), without, move || KeptFiles::open(dir)).await.unwrap_or_default()
 }
 
 /// Opens the cache of compiled components, if one is configured and usable.
 async fn open_cache(settings: &Settings, store: Option<DataStore>, engine: &Engine) -> Option<Cache> {
     let (dir, store) = (settings.cache_dir.clone()?, store?);
     let (limits, engine) = (settings.cache_limits, engine.wasmtime.clone());
-    let open = {
-        let dir = dir.clone();
-        supervisor::blocking("plugin cache", move || Cache::open(&dir, store, &engine, limits))
-    };
-    let opened = tokio::time::timeout(CACHE_TIMEOUT, open).await;
-    let opened = opened.map_err(|_| std::io::ErrorKind::TimedOut.into());
-    match opened.and_then(|opened| opened.unwrap_or_else(|error| Err(std::io::Error::other(error)))) {
-        Ok(cache) => Some(cache),
-        Err(error) => {
-            tracing::warn!(dir = %dir.display(), %error, "compiled plugins cannot be cached");
-            None
-        }
-    }
+    let open = move || Cache::open(&dir, store, &engine, limits);
+    opened("plugin cache", settings.cache_dir.as_ref()?, "compiled plugins cannot be cached", open).await
+}
+
+/// Opens a part of the data folder, within a time limit. If that fails, logs what there is not `without` it.
+async fn opened<T: Send + 'static>(
+    task: &'static str,
+    dir: &Path,
+    without: &'static str,
+    open: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Option<T> {
+    let opened = tokio::time::timeout(OPEN_TIMEOUT, supervisor::blocking(task, open)).await;
+    let opened = opened.map_err(|_| io::ErrorKind::TimedOut.into());
+    let opened = opened.and_then(|opened| opened.unwrap_or_else(|error| Err(io::Error::other(error))));
+    opened.inspect_err(|error| tracing::warn!(dir = %dir.display(), %error, "{without}")).ok()
 }

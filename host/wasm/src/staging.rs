@@ -32,10 +32,9 @@ use crate::pool::Pool;
 use crate::runtime::cpu_share::CpuShares;
 use crate::runtime::engine::Engine;
 use crate::runtime::guest::{Guest, INIT_DEADLINE, PluginContext};
-use crate::runtime::interface::v0_1;
 use crate::vocabulary::{
-    Bind, CallError, CalledVersion, Evidence, GuestMetrics, Hook, HookMeters, Isolation, LoadError, MissingGrants,
-    PluginCounters, Progress, StagingStep, StatePolicy, clean, config_schema, largest_file,
+    Bind, CallError, CalledVersion, Hook, Isolation, LoadError, PluginCounters, Progress, StagingStep, StatePolicy,
+    clean, config_schema, largest_file,
 };
 
 /// A guest whose fresh instance is created in less time gets one per call: isolation at almost no cost.
@@ -90,7 +89,7 @@ impl Stager {
         let inspection = inspection.map_err(|error| LoadError::CompileFailed { text: error.to_string() })??;
         let file = format!("{stem}.toml");
         let exported = exports::check(&inspection.exports, !manifest.config.is_empty())?;
-        let declared = ComponentManifest::parse(inspection.manifests.first().map(|section| &**section))?;
+        let declared = ComponentManifest::of(&inspection)?;
         let name = check_name(declared.name.as_deref().unwrap_or(&stem), manifest.name.as_deref(), &file)?;
         let requested = imports::check(&inspection.imports, declared.wanted(), &manifest.grants, &file)?;
         let binds = bindings(&manifest, automatic, &exported, &file)?;
@@ -108,25 +107,17 @@ impl Stager {
 
         progress.enter(StagingStep::Initializing);
         let grants = declared.effective(&manifest.grants);
-        let pre = self.engine.linkers.of(&grants).instantiate_pre(&component);
-        let pre = pre.map_err(|error| LoadError::wrong_types(&error))?;
-        let indices = v0_1::Indices::new(&pre).map_err(|error| LoadError::wrong_types(&error))?;
         let memory_mb = binds.iter().map(|bind| bind.memory_mb).max().unwrap_or(16);
         let _ticking = self.engine.enter();
-        let context = PluginContext {
-            name: Arc::clone(&name),
-            version: CalledVersion { version: declared.version.as_str().into(), generation },
+        let context = PluginContext::new(
+            Arc::clone(&name),
+            CalledVersion { version: declared.version.as_str().into(), generation },
             grants,
-            config: serde_json::Value::Object(manifest.config.clone()).to_string(),
-            fingerprints: Arc::clone(&self.engine.fingerprints),
-            counters: counters(&name),
-            share: self.shares.of(&name),
-            calls: HookMeters::default(),
-            evidence: Evidence::default(),
-            metrics: GuestMetrics::default(),
-            missing_grants: MissingGrants::default(),
-        };
-        let guest = Arc::new(Guest { engine: Arc::clone(&self.engine), context: Arc::new(context), pre, indices });
+            &manifest.config,
+            Arc::clone(&self.engine.fingerprints),
+            (counters(&name), self.shares.of(&name)),
+        );
+        let guest = Arc::new(Guest::link(&self.engine, &component, context)?);
         let (fresh, memory) = first_instances(&guest, &exported, &binds, memory_mb).await?;
 
         let runner = Runner {

@@ -2,7 +2,7 @@
 
 mod states;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -18,8 +18,8 @@ use crate::plugin::Plugin;
 use crate::pool::PoolStatus;
 use crate::runtime::engine::EngineFacts;
 use crate::vocabulary::{
-    Bind, GuestSeries, Hook, HookMetrics, InstanceMetrics, Isolation, LastError, LoadError, PluginCounters, Progress,
-    RollbackReason, StagingStep, StatePolicy,
+    AllCounters, Bind, GuestSeries, Hook, HookMetrics, InstanceMetrics, Isolation, LastError, LoadError,
+    PluginCounters, Progress, RollbackReason, StagingStep, StatePolicy,
 };
 
 /// The status of the folder and its plugins. Contains no secrets and no configuration values.
@@ -191,7 +191,7 @@ pub(crate) struct View {
     since_ms: u64,
     swaps: u64,
     refusals: u64,
-    counters: HashMap<String, Arc<PluginCounters>>,
+    counters: AllCounters,
 }
 
 /// One plugin as stored in the loader.
@@ -214,7 +214,7 @@ pub(crate) struct Row {
 }
 
 impl View {
-    pub(crate) fn new(folder: PathBuf, engine: EngineFacts) -> Self {
+    pub(crate) fn new(folder: PathBuf, engine: EngineFacts, counters: AllCounters) -> Self {
         Self {
             folder,
             engine,
@@ -225,7 +225,7 @@ impl View {
             since_ms: unix_ms(),
             swaps: 0,
             refusals: 0,
-            counters: HashMap::new(),
+            counters,
         }
     }
 
@@ -247,9 +247,8 @@ impl View {
         }
     }
 
-    pub(crate) fn set_counts(&mut self, swaps: u64, refusals: u64, counters: &HashMap<String, Arc<PluginCounters>>) {
+    pub(crate) fn set_counts(&mut self, swaps: u64, refusals: u64) {
         (self.swaps, self.refusals) = (swaps, refusals);
-        self.counters.clone_from(counters);
     }
 
     pub(crate) fn status(&self, ready: bool) -> FolderStatus {
@@ -273,15 +272,12 @@ impl View {
     }
 
     pub(crate) fn metrics(&self) -> Vec<PluginMetrics> {
-        let mut names: Vec<&String> = self.counters.keys().collect();
-        names.sort();
-        names.into_iter().map(|name| self.metrics_of(name, &self.counters[name])).collect()
+        self.counters.all().into_iter().map(|(name, counters)| self.metrics_of(&name, &counters)).collect()
     }
 
     fn metrics_of(&self, name: &str, counters: &PluginCounters) -> PluginMetrics {
-        let active = self.rows.iter().filter_map(|row| row.active.as_ref()).find(|plugin| *plugin.name == *name);
         let row = self.rows.iter().find(|row| row.active.as_ref().is_some_and(|plugin| *plugin.name == *name));
-        let previous = row.and_then(|row| row.previous.as_ref());
+        let (active, previous) = (row.and_then(|row| row.active.as_ref()), row.and_then(|row| row.previous.as_ref()));
         let bindings = active.map(|plugin| &plugin.bindings[..]).unwrap_or_default();
         let (mut breakers, mut pools) = (BTreeMap::new(), BTreeMap::new());
         for binding in bindings {
@@ -309,8 +305,8 @@ impl View {
 }
 
 impl Row {
-    fn status(&self, counters: &HashMap<String, Arc<PluginCounters>>) -> PluginStatus {
-        let counters = self.name.as_deref().and_then(|name| counters.get(name));
+    fn status(&self, counters: &AllCounters) -> PluginStatus {
+        let counters = self.name.as_deref().and_then(|name| counters.find(name));
         let step = self.staging.as_ref().map(|(_, progress)| progress.step());
         PluginStatus {
             file: self.stem.to_string(),

@@ -23,8 +23,8 @@ pub use self::binding::{AdmissionRules, AllAbstain, Bind, Hook, Isolation, Phase
 pub(crate) use self::binding::{LARGEST_MEMORY_MB, LONGEST_DEADLINE_MS, only_required};
 pub(crate) use self::call_error::{CallError, Outcome};
 pub use self::compile_stop::CompileStop;
+pub(crate) use self::counters::{AllCounters, HookMeters, PluginCounters};
 pub use self::counters::{CALL_SECONDS, HookMetrics, InstanceMetrics};
-pub(crate) use self::counters::{HookMeters, PluginCounters};
 pub(crate) use self::evidence::{Ending, Evidence, Tally};
 pub(crate) use self::grants::{Grants, KNOWN_GRANTS};
 pub(crate) use self::guest_metrics::{GuestMetricError, GuestMetrics, Labels};

@@ -17,6 +17,9 @@ use super::format::{Case, CaseItem, CaseItems, CasesError, HeaderValues};
 use super::intern::intern;
 use crate::vocabulary::{Hook, clean};
 
+/// Kinds of items, of both vendors.
+const KINDS: [&str; 2] = ["flag", "segment"];
+
 /// The input of one call.
 pub(crate) enum Input {
     Request(AdmittedRequest),
@@ -142,11 +145,12 @@ struct Items {
 
 impl Items {
     fn of(items: &CaseItems) -> Result<Self, Fault> {
+        let not_a_kind = || ("items.changed", "the kind of an item is `flag` or `segment`".to_owned());
         let mut heads = Vec::new();
         for CaseItem { kind, key, version, body } in &items.changed {
             let own = body.as_ref().and_then(|body| body.get("version")?.as_u64());
             heads.push(ItemHead {
-                kind: interned("items.changed", kind)?,
+                kind: KINDS.into_iter().find(|it| it == kind).ok_or_else(not_a_kind)?,
                 key: (&**key).into(),
                 version: version.or(own).unwrap_or(1),
                 is_deleted: body.is_none(),

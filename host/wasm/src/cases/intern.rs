@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use parking_lot::Mutex;
 
-/// Maximum number of different texts in one process, which are never freed.
-const MOST: usize = 256;
+/// Maximum number of different texts in one process, which are never freed. The cases in the manifest of one component add
+/// at most two for each case, so that it takes many components to leave no room for those of others.
+const MOST: usize = 10_000;
 /// Maximum length of a text in bytes.
 const LONGEST: usize = 64;
 

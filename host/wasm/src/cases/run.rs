@@ -15,12 +15,9 @@ use crate::chain::check;
 use crate::runtime::cpu_share::{CpuLimits, CpuShares};
 use crate::runtime::engine::Engine;
 use crate::runtime::guest::{Guest, INIT_DEADLINE, Instance, PluginContext};
-use crate::runtime::interface::v0_1::Indices;
 use crate::runtime::interface::{Authenticate, Enrich, Filter, HookCall, TransformPayload, TransformResults};
-use crate::vocabulary::{
-    Bind, CallError, CalledVersion, Evidence, Grants, GuestMetrics, Hook, HookMeters, LoadError, MissingGrants,
-    PluginCounters, StatePolicy, clean, config_schema,
-};
+use crate::runtime::processor_time::ProcessorTime;
+use crate::vocabulary::{Bind, CallError, CalledVersion, Grants, Hook, LoadError, StatePolicy, clean, config_schema};
 
 /// Time limit of a call without a binding file. Time is not what most cases are about, and machines of continuous
 /// integration are slow.
@@ -104,26 +101,18 @@ impl Runner {
         }
         let config = case.config.as_ref().unwrap_or(&self.config);
         Ok(config_schema::check(self.schema.as_ref(), config).and_then(|()| {
-            let pre = self.engine.linkers.of(&grants).instantiate_pre(&self.component);
-            let pre = pre.map_err(|error| LoadError::wrong_types(&error))?;
-            let indices = Indices::new(&pre).map_err(|error| LoadError::wrong_types(&error))?;
-            let context = PluginContext {
-                name: Arc::clone(&self.name),
-                version: CalledVersion { version: Arc::default(), generation: 0 },
+            let context = PluginContext::new(
+                Arc::clone(&self.name),
+                CalledVersion { version: Arc::default(), generation: 0 },
                 grants,
-                config: Value::Object(config.clone()).to_string(),
-                fingerprints: Arc::clone(&self.engine.fingerprints),
-                counters: Arc::new(PluginCounters::default()),
-                share: CpuShares::new(CpuLimits::default()).of(&self.name),
-                calls: HookMeters::default(),
-                evidence: Evidence::default(),
-                metrics: GuestMetrics::default(),
-                missing_grants: MissingGrants::default(),
-            };
+                config,
+                Arc::clone(&self.engine.fingerprints),
+                (Arc::default(), CpuShares::new(CpuLimits::default()).of(&self.name)),
+            );
             let bind = self.binds.iter().find(|bind| bind.hook == case.hook);
             Ok(PreparedCase {
                 hook: case.hook,
-                guest: Arc::new(Guest { engine: Arc::clone(&self.engine), context: Arc::new(context), pre, indices }),
+                guest: Arc::new(Guest::link(&self.engine, &self.component, context)?),
                 input,
                 memory_mb: bind.map_or_else(|| Bind::automatic(case.hook).memory_mb, |bind| bind.memory_mb),
                 deadline: bind.map_or(USUAL_DEADLINE, |bind| bind.deadline),
@@ -207,11 +196,7 @@ impl PreparedCase {
     }
 
     async fn call<A: HookCall>(&self, instance: &mut Instance, ask: &A) -> Result<A::Reply, CallError> {
-        let deadlines = instance.begin(A::HOOK, self.deadline, Instant::now(), ask.output_limit(0));
-        let answer = deadlines.wait(ask.ask(instance)).await.ok_or(CallError::Deadline)?;
-        let reply = answer.map_err(|error| CallError::of(&error))??;
-        let (size, limit) = (A::output_size(&reply), ask.output_limit(instance.store.data().lent));
-        if size > limit { Err(CallError::OutputTooLarge { size, limit }) } else { Ok(reply) }
+        instance.call(ask, self.deadline, Instant::now(), &ProcessorTime::default()).await?
     }
 }
 

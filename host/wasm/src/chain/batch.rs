@@ -58,15 +58,16 @@ impl EditedBatch {
 
     /// Applies validated edits of `plugin` to the next `count` events.
     pub(super) fn apply(&mut self, edits: Vec<RawEventEdit>, count: usize, plugin: &Arc<str>) {
+        let read = self.read;
+        let written = |body: Vec<u8>, origin| Edited { event: read(body.into()), origin, is_written: true };
         let mut by_index = BTreeMap::new();
         for edit in edits {
             match edit {
                 RawEventEdit::Drop(index) => drop(by_index.insert(index as usize, Vec::new())),
                 RawEventEdit::Replace(index, bodies) => drop(by_index.insert(index as usize, bodies)),
-                RawEventEdit::Add(body) => self.added.push(self.written(body, None)),
+                RawEventEdit::Add(body) => self.added.push(written(body, None)),
             }
         }
-        let read = self.read;
         for (index, edited) in self.current.drain(..count).enumerate() {
             match by_index.remove(&index) {
                 None => self.next.push(edited),
@@ -74,12 +75,7 @@ impl EditedBatch {
                     if let (true, Some(origin)) = (bodies.is_empty(), edited.origin) {
                         self.dropped.insert(origin, Arc::clone(plugin));
                     }
-                    let origin = edited.origin;
-                    self.next.extend(bodies.into_iter().map(|body| Edited {
-                        event: read(body.into()),
-                        origin,
-                        is_written: true,
-                    }));
+                    self.next.extend(bodies.into_iter().map(|body| written(body, edited.origin)));
                 }
             }
         }
@@ -117,10 +113,6 @@ impl EditedBatch {
             verdict.or_else(dropped).unwrap_or(Verdict::Keep)
         });
         Filtered { verdicts: verdicts.collect(), added }
-    }
-
-    fn written(&self, body: Vec<u8>, origin: Option<usize>) -> Edited {
-        Edited { event: (self.read)(body.into()), origin, is_written: true }
     }
 }
 

@@ -1,7 +1,8 @@
 //! Validation of guests' replies, which are treated like input from the network.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::cell::LazyCell;
+use std::collections::{BTreeSet, HashSet};
 
 use http::{HeaderName, HeaderValue};
 use serde::Deserialize;
@@ -127,6 +128,8 @@ pub(crate) fn event_edits(edits: Vec<RawEventEdit>, events: usize) -> Result<Vec
 pub(crate) fn payload_edits(edits: Vec<RawEdit>, view: &dyn PayloadView) -> Result<Vec<RawEdit>, CallError> {
     let heads = view.heads();
     let mut seen = vec![false; heads.len()];
+    // Most plugins add nothing.
+    let changed = LazyCell::new(|| heads.iter().map(|head| (head.kind, &*head.key)).collect::<HashSet<_>>());
     for edit in &edits {
         if let RawEdit::Drop(index) | RawEdit::Replace(index, _) = edit {
             once(&mut seen, *index)?;
@@ -146,7 +149,7 @@ pub(crate) fn payload_edits(edits: Vec<RawEdit>, view: &dyn PayloadView) -> Resu
                     return invalid(format!("added `{key}`: there is nothing at index {}", derived_from.unwrap_or(0)));
                 }
                 added(kind, key, json).map_err(|fault| CallError::OutputInvalid(format!("added `{key}`: {fault}")))?;
-                if heads.iter().any(|head| head.kind == kind && *head.key == **key) {
+                if changed.contains(&(&**kind, &**key)) {
                     return invalid(format!("added `{key}`: it is among the changed items, replace it"));
                 }
             }
@@ -186,7 +189,7 @@ pub(crate) fn attributes(
 /// Requires at most one edit per result, JSON texts, and additions of flags that have no result.
 pub(crate) fn result_edits(edits: Vec<RawResultEdit>, view: &dyn ResultView) -> Result<Vec<RawResultEdit>, CallError> {
     let mut seen = vec![false; view.len()];
-    let mut added: Vec<&str> = Vec::new();
+    let mut added: BTreeSet<&str> = BTreeSet::new();
     for edit in &edits {
         match edit {
             RawResultEdit::Drop(index) => once(&mut seen, *index)?,
@@ -196,10 +199,9 @@ pub(crate) fn result_edits(edits: Vec<RawResultEdit>, view: &dyn ResultView) -> 
                 json(reason.as_deref(), || format!("reason {index}"))?;
             }
             RawResultEdit::Add { flag, value, reason, .. } => {
-                if flag.is_empty() || view.find(flag).is_some() || added.contains(&&**flag) {
+                if flag.is_empty() || view.find(flag).is_some() || !added.insert(flag) {
                     return invalid(format!("added `{flag}`: a flag has one result, replace it"));
                 }
-                added.push(flag);
                 json(Some(value), || format!("value of `{flag}`"))?;
                 json(reason.as_deref(), || format!("reason of `{flag}`"))?;
             }

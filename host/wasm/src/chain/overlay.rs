@@ -1,6 +1,6 @@
 //! The input of the next plugin of a chain: the data with the edits of earlier plugins, without copies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -49,7 +49,7 @@ pub(super) struct EditedResults(ResultOverlay);
 struct ResultOverlay {
     base: Arc<dyn ResultView>,
     changes: BTreeMap<usize, ResultChange>,
-    /// Index in the base of each result that has not been dropped; added ones follow them.
+    /// Index in the base of each result that has not been dropped, in order; added ones follow them, sorted by flag.
     alive: Vec<usize>,
     added: Vec<ViewedResult>,
 }
@@ -139,9 +139,9 @@ impl PayloadView for PayloadOverlay {
     fn list(&self, kind: &str) -> Vec<Arc<str>> {
         let heads = self.base.heads();
         let hidden = self.changes.by_index.iter().filter(|(_, json)| json.is_none());
-        let hidden: Vec<_> = hidden.filter_map(|(index, _)| heads.get(*index)).collect();
-        let is_hidden = |key: &Arc<str>| hidden.iter().any(|head| head.kind == kind && head.key == *key);
-        let mut keys: Vec<_> = self.base.list(kind).into_iter().filter(|key| !is_hidden(key)).collect();
+        let hidden = hidden.filter_map(|(index, _)| heads.get(*index)).filter(|head| head.kind == kind);
+        let hidden: HashSet<&str> = hidden.map(|head| &*head.key).collect();
+        let mut keys: Vec<_> = self.base.list(kind).into_iter().filter(|key| !hidden.contains(&**key)).collect();
         keys.extend(self.changes.added.keys().filter(|(it, _)| it == kind).map(|(_, key)| Arc::from(&**key)));
         keys.sort();
         keys
@@ -166,13 +166,13 @@ impl EditedResults {
     pub(super) fn apply(&mut self, edits: Vec<RawResultEdit>) {
         let overlay = &mut self.0;
         let count = overlay.alive.len();
-        let mut removed = Vec::new();
+        let mut removed = BTreeSet::new();
         let mut added = Vec::new();
         for edit in edits {
             match edit {
                 RawResultEdit::Drop(index) => match overlay.alive.get(index as usize) {
                     Some(index) => drop(overlay.changes.insert(*index, ResultChange::Drop)),
-                    None => removed.push(index as usize - count),
+                    None => _ = removed.insert(index as usize - count),
                 },
                 RawResultEdit::Replace { index, value, variation, reason } => {
                     let replaced =
@@ -263,11 +263,8 @@ impl ResultView for ResultOverlay {
     }
 
     fn find(&self, flag: &str) -> Option<usize> {
-        let added = self.added.iter().position(|it| *it.flag == *flag).map(|index| self.alive.len() + index);
-        added.or_else(|| {
-            let index = self.base.find(flag)?;
-            self.alive.iter().position(|alive| *alive == index)
-        })
+        let added = self.added.binary_search_by(|it| (*it.flag).cmp(flag)).ok().map(|index| self.alive.len() + index);
+        added.or_else(|| self.alive.binary_search(&self.base.find(flag)?).ok())
     }
 }
 

@@ -11,10 +11,10 @@ use super::content::Digests;
 use super::kept::KeptVersion;
 use super::listing::Pair;
 use super::probation::Probation;
-use super::records::{ActiveVersion, PluginRecord, QuarantinedVersion};
+use super::records::{PluginRecord, QuarantinedVersion};
 use crate::plugin::Plugin;
 use crate::status::{Refusal, Row, RowState};
-use crate::vocabulary::{Bind, LoadError, Policy, Progress, Required};
+use crate::vocabulary::{Bind, Policy, Progress, Required};
 
 /// Delay before the same files are retried; it doubles each time.
 const FIRST_RETRY: Duration = Duration::from_secs(5);
@@ -94,7 +94,7 @@ impl Entry {
 
     /// Returns whether the plugin has been active, in this process or an earlier one, and is not forgotten.
     pub(super) fn was_active(&self) -> bool {
-        self.record.as_ref().is_some_and(|record| record.active.is_some())
+        self.record.as_ref().is_some_and(|record| record.was_active)
     }
 
     /// Returns whether the plugin is retired, by a tombstone or by an operator.
@@ -153,7 +153,7 @@ impl Entry {
         self.name = Some(Arc::clone(&plugin.name));
         let mut record = self.record.take().unwrap_or_default();
         record.name = Some(Arc::clone(&plugin.name));
-        record.active = Some(ActiveVersion::of(&plugin));
+        record.was_active = true;
         record.required_bindings.clone_from(&self.required_bindings);
         record.retired_ms = None;
         let replaced = record.current.replace(KeptVersion::of(&plugin, identity));
@@ -172,19 +172,13 @@ impl Entry {
     }
 
     /// Puts a version in quarantine.
-    pub(super) fn quarantine(&mut self, identity: Identity, error: LoadError) {
-        let LoadError::RolledBack { version, to, reason } = error else { return };
+    pub(super) fn quarantine(&mut self, version: QuarantinedVersion) {
         let quarantined = &mut self.record.get_or_insert_default().quarantined;
-        quarantined.retain(|known| known.identity != identity);
+        quarantined.retain(|known| known.identity != version.identity);
         if quarantined.len() >= MOST_QUARANTINED {
             quarantined.remove(0);
         }
-        quarantined.push(QuarantinedVersion {
-            identity,
-            version: version.into(),
-            to: to.into(),
-            reason: reason.into(),
-        });
+        quarantined.push(version);
     }
 
     /// Returns the entry of a version in the quarantine, if it is there.
@@ -316,8 +310,7 @@ mod tests {
 
     #[test]
     fn a_required_plugin_fails_closed_from_the_start_or_once_it_was_active() {
-        let version = ActiveVersion { version: String::new(), sha256: [0; 32] };
-        let record = PluginRecord { active: Some(version), ..PluginRecord::default() };
+        let record = PluginRecord { was_active: true, ..PluginRecord::default() };
         let retired = PluginRecord { retired_ms: Some(1), ..record.clone() };
         for (required, new, at_start, active_before) in [
             (Required::No, false, false, false),

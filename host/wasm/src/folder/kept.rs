@@ -56,12 +56,12 @@ impl KeptFiles {
         self.0.is_some()
     }
 
-    /// Keeps a component and the text of its binding file.
-    pub(super) fn save(&self, component: &[u8], manifest: Option<&Manifest>) {
+    /// Keeps a component with this digest, and the text of its binding file.
+    pub(super) fn save(&self, sha256: &[u8; 32], component: &[u8], manifest: Option<&Manifest>) {
         let Some(dir) = &self.0 else { return };
-        let files = [Some(component), manifest.map(|manifest| &*manifest.source)];
-        for content in files.into_iter().flatten() {
-            let path = path(dir, &Sha256::digest(content).into());
+        let binding = manifest.map(|manifest| (&manifest.digest, &*manifest.source));
+        for (digest, content) in [(sha256, component)].into_iter().chain(binding) {
+            let path = path(dir, digest);
             if path.exists() {
                 continue;
             }
@@ -136,8 +136,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let kept = KeptFiles::open(dir.path().join("versions")).unwrap();
         let manifest = Manifest::of_bytes(b"[plugin]\nname = \"gate\"").unwrap();
-        kept.save(b"component", Some(&manifest));
         let component: [u8; 32] = Sha256::digest(b"component").into();
+        kept.save(&component, b"component", Some(&manifest));
         let identity = (component, Some(manifest.digest));
         let (bytes, read) = kept.load(identity).unwrap();
         assert_eq!((&*bytes, read.unwrap().name.as_deref()), (&b"component"[..], Some("gate")));

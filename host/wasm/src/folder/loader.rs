@@ -11,7 +11,7 @@ mod rollback;
 mod sets;
 mod start;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ use crate::chain::MissingRequired;
 use crate::plan::PluginPlan;
 use crate::plugin::Plugin;
 use crate::staging::Stager;
-use crate::vocabulary::{LoadError, PluginCounters};
+use crate::vocabulary::{AllCounters, LoadError};
 
 /// Interval of cleaning the cache while nothing is compiled.
 const TIDY_INTERVAL: Duration = Duration::from_secs(3600);
@@ -50,7 +50,7 @@ pub(super) struct Loader {
     stagings: Stagings,
     /// Plugins that were active before the start.
     established: BTreeSet<Arc<str>>,
-    counters: HashMap<String, Arc<PluginCounters>>,
+    counters: AllCounters,
     /// Generation of the current plan.
     generation: u64,
     /// Number of versions that were staged.
@@ -85,6 +85,7 @@ impl Loader {
         hooks: Hooks,
         folder: Arc<PluginFolder>,
         (records, kept): (Records, KeptFiles),
+        counters: AllCounters,
     ) -> Self {
         let generation = hooks.pin().generation();
         Self {
@@ -98,7 +99,7 @@ impl Loader {
             sets: BTreeMap::new(),
             stagings: Stagings::default(),
             established: BTreeSet::new(),
-            counters: HashMap::new(),
+            counters,
             generation,
             versions: 0,
             unstable: UnstableFiles::default(),
@@ -194,7 +195,7 @@ impl Loader {
         for (stem, entry) in &self.entries {
             let name = entry.name.as_ref().unwrap_or(stem);
             for bind in entry.guards() {
-                let counters = Arc::clone(self.counters.entry(name.to_string()).or_default());
+                let counters = self.counters.of(name);
                 missing.push(MissingRequired { name: Arc::clone(name), bind: bind.clone(), counters });
             }
         }
@@ -215,7 +216,7 @@ impl Loader {
         let sets = self.sets.iter().map(|(stem, set)| set.row(stem)).collect();
         let mut view = self.folder.view();
         view.set_rows(rows, sets, self.trouble.as_ref());
-        view.set_counts(self.swaps, self.refusals, &self.counters);
+        view.set_counts(self.swaps, self.refusals);
     }
 
     fn plugins(&self) -> impl Iterator<Item = &Arc<Plugin>> {

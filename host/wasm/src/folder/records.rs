@@ -11,33 +11,29 @@ use yardarm_core::data_store::{Key, StoreError};
 
 use super::entry::Identity;
 use super::kept::KeptVersion;
-use crate::plugin::Plugin;
 use crate::vocabulary::Bind;
 
 const TABLE: Table<PluginRecord> = tables::PLUGIN_STATES.of();
 
 /// What is remembered of one plugin, by file stem.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct PluginRecord {
     /// Name of the plugin.
     pub(super) name: Option<Arc<str>>,
-    /// The version that was active last.
-    pub(super) active: Option<ActiveVersion>,
+    /// Whether it has been active, and is not forgotten.
+    pub(super) was_active: bool,
     /// The required bindings of the binding file that was parsed last.
     pub(super) required_bindings: Vec<Bind>,
     /// Unix milliseconds since when it is retired by an operator.
     pub(super) retired_ms: Option<u64>,
     /// The version that ran last, and may run again.
-    #[serde(default)]
     pub(super) current: Option<KeptVersion>,
     /// The version before it, to which an operator can return.
-    #[serde(default)]
     pub(super) previous: Option<KeptVersion>,
     /// Versions that were rolled back and are not loaded again, the newest last.
-    #[serde(default)]
     pub(super) quarantined: Vec<QuarantinedVersion>,
     /// Whether an operator has pinned the version that runs.
-    #[serde(default)]
     pub(super) is_pinned: bool,
 }
 
@@ -53,24 +49,9 @@ pub(super) struct QuarantinedVersion {
     pub(super) reason: String,
 }
 
-/// A version that was active.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct ActiveVersion {
-    /// Version that the plugin declares.
-    pub(super) version: String,
-    /// Digest of the component file.
-    pub(super) sha256: [u8; 32],
-}
-
 /// The records of all plugins. Cheap to clone. A store that fails is logged; the records then last as long as the process.
 #[derive(Clone)]
 pub(super) struct Records(Option<DataStore>);
-
-impl ActiveVersion {
-    pub(super) fn of(plugin: &Plugin) -> Self {
-        Self { version: plugin.version.clone(), sha256: plugin.sha256 }
-    }
-}
 
 impl Records {
     pub(super) fn new(store: Option<DataStore>) -> Self {
@@ -134,7 +115,7 @@ mod tests {
         };
         let record = PluginRecord {
             name: Some("gate".into()),
-            active: Some(ActiveVersion { version: "1.2.3".to_owned(), sha256: [7; 32] }),
+            was_active: true,
             required_bindings: vec![bind, Bind { required: Required::Yes, ..Bind::automatic(Hook::EventFilter) }],
             retired_ms: Some(1),
             current: Some(KeptVersion { version: "1.2.3".to_owned(), identity: ([7; 32], Some([8; 32])) }),

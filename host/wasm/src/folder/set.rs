@@ -102,6 +102,10 @@ impl SetEntry {
         self.set.iter().flat_map(|set| set.members.keys().cloned()).collect()
     }
 
+    pub(super) fn contains(&self, stem: &str) -> bool {
+        self.set.as_ref().is_some_and(|set| set.members.contains_key(stem))
+    }
+
     /// Changes the state; the time of the change is kept if it is the same.
     pub(super) fn become_state(&mut self, state: SetState) {
         if self.state != state {

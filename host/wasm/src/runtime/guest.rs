@@ -9,16 +9,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use wasmtime::component::{InstancePre, ResourceTable};
+use wasmtime::component::{Component, InstancePre, ResourceTable};
 use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
 use wasmtime_wasi::WasiCtx;
 
 use crate::runtime::capability::fingerprint::Fingerprints;
 use crate::runtime::cpu_share::CpuShare;
 use crate::runtime::engine::{Engine, TICK};
-use crate::runtime::interface::v0_1;
+use crate::runtime::interface::{HookCall, v0_1};
+use crate::runtime::processor_time::ProcessorTime;
 use crate::vocabulary::{
-    CallError, CalledVersion, Evidence, Grants, GuestMetrics, Hook, HookMeters, MissingGrants, PluginCounters,
+    CallError, CalledVersion, Evidence, Grants, GuestMetrics, Hook, HookMeters, LoadError, MissingGrants,
+    PluginCounters,
 };
 
 /// Time limit of instantiation and `init` while a plugin is staged.
@@ -124,7 +126,45 @@ pub(crate) struct MemoryExceeded {
     limit: usize,
 }
 
+impl PluginContext {
+    /// Creates the context of a new generation. `config` is the configuration; `shared` outlives the generation.
+    pub(crate) fn new(
+        name: Arc<str>,
+        version: CalledVersion,
+        grants: Grants,
+        config: &serde_json::Map<String, serde_json::Value>,
+        fingerprints: Arc<Fingerprints>,
+        shared: (Arc<PluginCounters>, Arc<CpuShare>),
+    ) -> Self {
+        let (counters, share) = shared;
+        Self {
+            name,
+            version,
+            grants,
+            config: serde_json::to_string(config).unwrap_or_default(),
+            fingerprints,
+            counters,
+            share,
+            calls: HookMeters::default(),
+            evidence: Evidence::default(),
+            metrics: GuestMetrics::default(),
+            missing_grants: MissingGrants::default(),
+        }
+    }
+}
+
 impl Guest {
+    /// Links a compiled component with the interfaces that are granted to it.
+    ///
+    /// # Errors
+    /// If its imports or exports have other types than those of the host.
+    pub(crate) fn link(engine: &Arc<Engine>, component: &Component, context: PluginContext) -> Result<Self, LoadError> {
+        let pre = engine.linkers.of(&context.grants).instantiate_pre(component);
+        let pre = pre.map_err(|error| LoadError::wrong_types(&error))?;
+        let indices = v0_1::Indices::new(&pre).map_err(|error| LoadError::wrong_types(&error))?;
+        Ok(Self { engine: Arc::clone(engine), context: Arc::new(context), pre, indices })
+    }
+
     /// Creates an instance, calls `init`, and loads the functions of `hook`.
     pub(crate) async fn instantiate(
         &self,
@@ -181,8 +221,29 @@ impl Guest {
 }
 
 impl Instance {
+    /// Calls the guest, and adds the time for which it runs to `time`.
+    ///
+    /// # Errors
+    /// The outer error if the instance cannot be used again; the inner one is the guest's own, or a reply that is too large.
+    pub(crate) async fn call<A: HookCall>(
+        &mut self,
+        ask: &A,
+        deadline: Duration,
+        now: Instant,
+        time: &ProcessorTime,
+    ) -> Result<Result<A::Reply, CallError>, CallError> {
+        let deadlines = self.begin(A::HOOK, deadline, now, ask.output_limit(0));
+        let answer = deadlines.wait(time.measure(ask.ask(self))).await.ok_or(CallError::Deadline)?;
+        let answer = answer.map_err(|error| CallError::of(&error))?;
+        let limit = ask.output_limit(self.store.data().lent);
+        Ok(answer.and_then(|reply| match A::output_size(&reply) {
+            size if size > limit => Err(CallError::OutputTooLarge { size, limit }),
+            _ => Ok(reply),
+        }))
+    }
+
     /// Prepares the next call.
-    pub(crate) fn begin(&mut self, hook: Hook, deadline: Duration, now: Instant, output_limit: usize) -> Deadlines {
+    fn begin(&mut self, hook: Hook, deadline: Duration, now: Instant, output_limit: usize) -> Deadlines {
         self.calls += 1;
         self.store.set_epoch_deadline(1);
         // The host allocates for what a guest passes before it can be measured exactly.

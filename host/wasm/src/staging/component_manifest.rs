@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::inspection::Inspection;
 use crate::cases::Case;
 use crate::vocabulary::{Grants, LoadError, StatePolicy, clean};
 
@@ -46,12 +47,19 @@ pub(crate) struct WantedGrant {
 }
 
 impl ComponentManifest {
-    /// Parses the content of the section; the default if there is none.
+    /// Parses the manifest of a component; the default if it has none.
     ///
     /// # Errors
     /// If it is not valid.
-    pub(crate) fn parse(section: Option<&[u8]>) -> Result<Self, LoadError> {
-        let Some(section) = section else { return Ok(Self::default()) };
+    pub(crate) fn of(inspection: &Inspection) -> Result<Self, LoadError> {
+        inspection.manifests.first().map_or_else(|| Ok(Self::default()), |section| Self::parse(section))
+    }
+
+    /// Parses the content of the section.
+    ///
+    /// # Errors
+    /// If it is not valid.
+    pub(crate) fn parse(section: &[u8]) -> Result<Self, LoadError> {
         let invalid = |text: String| LoadError::ComponentManifestInvalid { text };
         if section.len() > LARGEST {
             return Err(invalid(format!("it has {} bytes, {LARGEST} are allowed", section.len())));
@@ -92,21 +100,17 @@ impl ComponentManifest {
 mod tests {
     use yardarm_testkit::guests::{ALLOW, Guest, GuestHook};
 
-    use super::super::inspection::Inspection;
     use super::*;
 
     fn parse(json: &str) -> Result<ComponentManifest, LoadError> {
-        ComponentManifest::parse(Some(json.as_bytes()))
+        ComponentManifest::parse(json.as_bytes())
     }
 
     #[test]
     fn a_manifest_is_read_from_the_component_or_a_module_inside() {
         let json = r#"{"name":"gate","version":"2.0.0","state":"cache","later":[1]}"#;
         let nested = Guest::new("zoo").hook(GuestHook::RequestAuth, ALLOW).manifest(json).component().unwrap();
-        let of_component = |bytes: &[u8]| {
-            let inspection = Inspection::of(bytes).unwrap();
-            ComponentManifest::parse(inspection.manifests.first().map(|section| &**section)).unwrap()
-        };
+        let of_component = |bytes: &[u8]| ComponentManifest::of(&Inspection::of(bytes).unwrap()).unwrap();
         let manifest = of_component(&nested);
         assert_eq!((manifest.name.as_deref(), &*manifest.version), (Some("gate"), "2.0.0"));
         assert_eq!(manifest.state, Some(StatePolicy::Cache));
@@ -117,7 +121,7 @@ mod tests {
         outer.extend_from_slice(section);
         outer.extend_from_slice(json);
         assert_eq!(of_component(&outer).name.as_deref(), Some("outer"));
-        assert_eq!(ComponentManifest::parse(None), Ok(ComponentManifest::default()));
+        assert_eq!(ComponentManifest::of(&Inspection::default()), Ok(ComponentManifest::default()));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use yardarm_core::hooks::{
 use crate::call::BindingInstance;
 use crate::runtime::guest::INIT_DEADLINE;
 use crate::runtime::interface::{Authenticate, Enrich, Filter, HookCall, TransformPayload, TransformResults};
+use crate::runtime::processor_time::ProcessorTime;
 use crate::vocabulary::Hook;
 
 /// Time limit of a warm-up call, which must not delay the swap.
@@ -55,8 +56,8 @@ pub(super) async fn warm_up(binding: &BindingInstance) {
 async fn put<A: HookCall>(binding: &BindingInstance, ask: &A) {
     let made = binding.guest.instantiate(A::HOOK, binding.bind.memory_mb, INIT_DEADLINE, true).await;
     let Ok(mut instance) = made else { return };
-    let deadlines = instance.begin(A::HOOK, LONGEST.min(binding.bind.deadline), Instant::now(), ask.output_limit(0));
-    if let Some(Err(error)) = deadlines.wait(ask.ask(&mut instance)).await {
+    let deadline = LONGEST.min(binding.bind.deadline);
+    if let Err(error) = instance.call(ask, deadline, Instant::now(), &ProcessorTime::default()).await {
         tracing::debug!(plugin = %binding.guest.context.name, hook = %A::HOOK, %error, "warm-up call failed");
     }
 }

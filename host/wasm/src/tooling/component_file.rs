@@ -32,7 +32,7 @@ impl ComponentFile {
         check_bytes(&bytes, LARGEST_LARGE_FILE)?;
         let inspection = Inspection::of(&bytes)?;
         let hooks = exports::check(&inspection.exports, false)?;
-        let declared = ComponentManifest::parse(inspection.manifests.first().map(|section| &**section))?;
+        let declared = ComponentManifest::of(&inspection)?;
         let stem = path.file_stem().map_or_else(|| "plugin".into(), |stem| stem.to_string_lossy());
         let name = check_name(declared.name.as_deref().unwrap_or(&stem), None, "")?;
         let sha256 = Sha256::digest(&bytes).into();

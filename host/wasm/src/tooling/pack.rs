@@ -46,7 +46,7 @@ fn check(manifest: &[u8]) -> Result<(), LoadError> {
         let (unknown, nearest) = (clean(unknown), nearest.unwrap_or_default());
         return Err(invalid(format!("`{unknown}` is unknown, the most similar property is `{nearest}`")));
     }
-    let declared = ComponentManifest::parse(Some(manifest))?;
+    let declared = ComponentManifest::parse(manifest)?;
     if let Some(name) = &declared.name {
         check_name(name, None, "")?;
     }
@@ -98,8 +98,7 @@ mod tests {
         let second = pack(&first, long.as_bytes()).unwrap();
         assert!(first.starts_with(&guest) && second.starts_with(&guest));
         assert_eq!(pack(&second, br#"{"name":"first"}"#).unwrap(), first);
-        let inspection = Inspection::of(&second).unwrap();
-        let manifest = ComponentManifest::parse(inspection.manifests.first().map(|it| &**it)).unwrap();
+        let manifest = ComponentManifest::of(&Inspection::of(&second).unwrap()).unwrap();
         assert_eq!(manifest.name.as_deref(), Some("second"));
     }
 

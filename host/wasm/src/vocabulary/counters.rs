@@ -1,8 +1,11 @@
 //! Counters of one plugin, kept across its generations, and those of each generation.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -12,6 +15,10 @@ use super::{Hook, LastError, LogGate, Outcome, RollbackMeter};
 /// Upper bounds of the histogram of call times, in seconds.
 pub const CALL_SECONDS: [f64; 19] =
     [1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1, 2e-1, 5e-1, 1.0];
+
+/// The counters of all plugins, by name. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct AllCounters(Arc<Mutex<BTreeMap<Arc<str>, Arc<PluginCounters>>>>);
 
 /// All counters of one plugin that outlive its generations.
 #[derive(Debug)]
@@ -92,6 +99,28 @@ impl Default for PluginCounters {
             rollbacks: RollbackMeter::default(),
             guest_metrics_refused: AtomicU64::new(0),
         }
+    }
+}
+
+impl AllCounters {
+    /// Returns the counters of a plugin, if it was active before.
+    pub(crate) fn find(&self, name: &str) -> Option<Arc<PluginCounters>> {
+        self.0.lock().get(name).cloned()
+    }
+
+    /// Returns the counters of a plugin, which begin now if it has none.
+    pub(crate) fn of(&self, name: &Arc<str>) -> Arc<PluginCounters> {
+        Arc::clone(self.0.lock().entry(Arc::clone(name)).or_default())
+    }
+
+    /// Sets the counters of a plugin.
+    pub(crate) fn insert(&self, name: &Arc<str>, counters: &Arc<PluginCounters>) {
+        self.0.lock().insert(Arc::clone(name), Arc::clone(counters));
+    }
+
+    /// Returns all counters, sorted by name.
+    pub(crate) fn all(&self) -> Vec<(Arc<str>, Arc<PluginCounters>)> {
+        self.0.lock().iter().map(|(name, counters)| (Arc::clone(name), Arc::clone(counters))).collect()
     }
 }
 

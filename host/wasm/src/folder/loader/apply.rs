@@ -34,6 +34,8 @@ pub(super) enum Meaning {
     Quarantined(Identity, LoadError),
     /// An operator has pinned another version.
     Pinned(Identity),
+    /// The component cannot be read.
+    Unreadable(LoadError),
     /// There is no component.
     Absent,
     /// The binding file cannot be used.
@@ -70,18 +72,17 @@ impl Loader {
         };
         // The operator's word holds, whether or not the component can be used.
         self.take_bindings(stem, Parsed::of(&content));
-        if let ComponentFile::Refused(error) = &content.component {
-            self.set_obstacle(stem, error);
-            return false;
-        }
         let digests = content.digests;
         let meaning = self.interpret(stem, &pair, content);
-        let entry = self.entry(stem);
-        if let Meaning::Alone(hold @ Hold::Settling { .. }) = meaning {
-            entry.hold = Some(hold);
-            return false;
+        match meaning {
+            Meaning::Alone(hold @ Hold::Settling { .. }) => {
+                self.entry(stem).hold = Some(hold);
+                return false;
+            }
+            // The obstacle may disappear without a change of size and times.
+            Meaning::Unreadable(_) => (),
+            _ => self.entry(stem).take_files(pair, digests),
         }
-        entry.take_files(pair, digests);
         self.act(stem, meaning);
         false
     }
@@ -101,9 +102,10 @@ impl Loader {
                     _ => Meaning::Absent,
                 };
             }
-            ComponentFile::Unread | ComponentFile::Refused(_) => {
+            ComponentFile::Unread => {
                 return binding.and_then(Result::err).map_or(Meaning::Same, Meaning::BadBinding);
             }
+            ComponentFile::Refused(error) => return Meaning::Unreadable(error),
         };
         let manifest = match binding.transpose() {
             Ok(manifest) => manifest,
@@ -151,6 +153,7 @@ impl Loader {
         let unit = Unit::Plugin(Arc::clone(stem));
         match meaning {
             Meaning::Same => (),
+            Meaning::Unreadable(error) => self.set_obstacle(stem, &error),
             Meaning::AsRunning(identity) => {
                 self.cancel_staging(stem);
                 let entry = self.entry(stem);
@@ -232,14 +235,14 @@ impl Loader {
             for (candidate, identity) in candidates {
                 let (stem, sha256) = (Arc::clone(&candidate.stem), candidate.sha256);
                 let (bytes, manifest) = (Arc::clone(&candidate.bytes), candidate.manifest.clone());
-                let counters = |name: &str| known.get(name).cloned().unwrap_or_default();
+                let counters = |name: &str| known.find(name).unwrap_or_default();
                 // A file that makes the host panic must not prevent others from being loaded.
                 let staged = supervisor::catch(stager.stage(candidate, counters)).await;
                 let failed = |error: InternalError| LoadError::InitFailed { what: "loading", error: error.to_string() };
                 match staged.map_err(failed).and_then(|staged| staged) {
                     Ok(plugin) => {
                         let kept = kept.clone();
-                        let save = move || kept.save(&bytes, manifest.as_ref());
+                        let save = move || kept.save(&sha256, &bytes, manifest.as_ref());
                         // A version whose files are not kept runs all the same.
                         let _ = supervisor::blocking("plugin folder reader", save).await;
                         plugins.push((plugin, identity));
@@ -301,7 +304,7 @@ impl Loader {
         }
         self.change_guards(stem, |entry| entry.required_bindings = required_bindings);
         let entry = self.entries.entry(Arc::clone(stem)).or_default();
-        if let Some(record) = entry.record.as_mut().filter(|record| record.active.is_some()) {
+        if let Some(record) = entry.record.as_mut().filter(|record| record.was_active) {
             record.required_bindings.clone_from(&entry.required_bindings);
             self.records.put(stem, record);
         }

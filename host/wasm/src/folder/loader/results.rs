@@ -40,7 +40,7 @@ impl Loader {
             cached = plugin.figures.cached,
             "plugin staged"
         );
-        self.counters.insert(plugin.name.to_string(), Arc::clone(&plugin.guest.context.counters));
+        self.counters.insert(&plugin.name, &plugin.guest.context.counters);
         let stem = Arc::clone(&plugin.stem);
         let probation = self.settings.probation;
         let entry = self.entry(&stem);
@@ -101,7 +101,7 @@ impl Loader {
         let entry = self.entry(&twin.stem);
         entry.attempted = identity;
         if let Some(record) = &mut entry.record {
-            record.active = None;
+            record.was_active = false;
         }
         self.records.remove(&twin.stem);
     }

@@ -59,7 +59,7 @@ impl Loader {
         let name = entry.name.clone();
         let record = entry.record.get_or_insert_default();
         record.name = name.or(record.name.take());
-        record.active = None;
+        record.was_active = false;
         record.required_bindings.clear();
         record.retired_ms.get_or_insert_with(unix_ms);
         self.records.put(stem, record);

@@ -41,7 +41,7 @@ impl Loader {
 
     /// Rolls a plugin back, and with it the plugins of its set that replaced others at the same time.
     fn roll_back_with_set(&mut self, stem: &Arc<str>, fault: &Fault) {
-        let members = self.sets.values().map(SetEntry::members).find(|members| members.contains(stem));
+        let members = self.sets.values().find(|set| set.contains(stem)).map(SetEntry::members);
         self.roll_back(stem, fault);
         for member in members.into_iter().flatten().filter(|member| member != stem) {
             self.roll_back(&member, &Fault::Set { because: Arc::clone(stem) });
@@ -54,8 +54,9 @@ impl Loader {
         let entry = self.entry(stem);
         let Some(probation) = entry.probation.take() else { return };
         let (Some(bad), Some(identity)) = (entry.active.take(), entry.running) else { return };
-        let error = rolled_back(&bad.version, &probation.previous.version, fault);
-        entry.quarantine(identity, error.clone());
+        let quarantined = QuarantinedVersion::new(identity, &bad.version, &probation.previous.version, fault);
+        let error = quarantined.error();
+        entry.quarantine(quarantined);
         entry.return_to(probation.previous, probation.previous_identity);
         bad.guest.context.counters.rollbacks.count(fault.reason());
         self.save_record(stem);
@@ -75,13 +76,14 @@ impl Loader {
         let (Some(previous), Some(bad), Some(identity)) = (previous, entry.active.clone(), entry.running) else {
             return Err(NothingToReturnTo);
         };
-        let error = rolled_back(&bad.version, &previous.version, &Fault::Operator);
+        let quarantined = QuarantinedVersion::new(identity, &bad.version, &previous.version, &Fault::Operator);
+        let error = quarantined.error();
         if !self.stage_kept(stem, previous.identity).await {
             return Err(NothingToReturnTo);
         }
         bad.guest.context.counters.rollbacks.count(Fault::Operator.reason());
         let entry = self.entry(stem);
-        entry.quarantine(identity, error.clone());
+        entry.quarantine(quarantined);
         entry.attempted = Some(identity);
         self.save_record(stem);
         self.refuse(stem, Some(identity.0), &error);
@@ -176,13 +178,13 @@ impl Loader {
 }
 
 impl QuarantinedVersion {
+    fn new(identity: Identity, version: &str, to: &str, fault: &Fault) -> Self {
+        Self { identity, version: version.to_owned(), to: to.to_owned(), reason: fault.to_string() }
+    }
+
     /// Returns why the version is not used.
     pub(super) fn error(&self) -> LoadError {
         let Self { version, to, reason, .. } = self.clone();
         LoadError::RolledBack { version: version.into(), to: to.into(), reason: reason.into() }
     }
-}
-
-fn rolled_back(version: &str, to: &str, fault: &Fault) -> LoadError {
-    LoadError::RolledBack { version: version.into(), to: to.into(), reason: fault.to_string().into() }
 }

@@ -219,34 +219,22 @@ impl Loader {
         let mut ready: Vec<Ready> = Vec::new();
         let mut parsed = BTreeMap::new();
         let mut taken = Vec::new();
-        for Member { stem, pair, mut content } in members {
+        for Member { stem, pair, content } in members {
             parsed.insert(Arc::clone(&stem), Parsed::of(&content));
             let digests = content.digests;
-            let refused = match std::mem::replace(&mut content.component, ComponentFile::Absent) {
-                ComponentFile::Refused(error) => Some(error),
-                component => {
-                    content.component = component;
-                    None
-                }
-            };
-            let meaning = match refused {
-                Some(error) => Err(error),
-                None => Ok(self.interpret(&stem, &pair, content)),
-            };
-            let error = match meaning {
-                Ok(Meaning::Ready(it)) => {
+            let error = match self.interpret(&stem, &pair, content) {
+                Meaning::Ready(it) => {
                     ready.push(*it);
                     None
                 }
-                Ok(
-                    Meaning::Same | Meaning::AsRunning(_) | Meaning::Absent | Meaning::Alone(_) | Meaning::Pinned(_),
-                ) => None,
-                Ok(Meaning::Quarantined(_, error)) => Some(error),
-                Ok(Meaning::BadBinding(bad)) => {
+                Meaning::Same | Meaning::AsRunning(_) | Meaning::Absent | Meaning::Alone(_) | Meaning::Pinned(_) => {
+                    None
+                }
+                Meaning::Unreadable(error) | Meaning::Quarantined(_, error) => Some(error),
+                Meaning::BadBinding(bad) => {
                     Some(LoadError::ManifestInvalid { file: format!("{stem}.toml"), faults: bad.faults })
                 }
-                Ok(Meaning::BindingGone) => Some(LoadError::BindingMissing { stem: stem.to_string() }),
-                Err(error) => Some(error),
+                Meaning::BindingGone => Some(LoadError::BindingMissing { stem: stem.to_string() }),
             };
             if let Some(error) = error {
                 self.refuse(&stem, None, &error);
@@ -317,7 +305,7 @@ impl Loader {
 
     /// Has the set of a plugin, if there is one, compared with its files again.
     pub(super) fn reconsider_set_of(&mut self, stem: &Arc<str>) {
-        for set in self.sets.values_mut().filter(|set| set.members().contains(stem)) {
+        for set in self.sets.values_mut().filter(|set| set.contains(stem)) {
             set.examined = None;
         }
     }
@@ -326,7 +314,7 @@ impl Loader {
     pub(super) fn cancel_staging(&mut self, stem: &Arc<str>) -> bool {
         self.entry(stem).staging = None;
         let is_alone = self.stagings.cancel(&Unit::Plugin(Arc::clone(stem)));
-        let is_member = |(_, set): &(&Arc<str>, &SetEntry)| set.members().contains(stem);
+        let is_member = |(_, set): &(&Arc<str>, &SetEntry)| set.contains(stem);
         let Some(set) = self.sets.iter().find(is_member).map(|(name, _)| Arc::clone(name)) else { return is_alone };
         let is_in_set = self.stagings.cancel(&Unit::Set(Arc::clone(&set)));
         if is_in_set {

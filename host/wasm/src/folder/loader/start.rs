@@ -20,7 +20,7 @@ impl Loader {
         for (stem, record) in records {
             let entry = self.entry(&stem);
             (entry.name, entry.required_bindings) = (record.name.clone(), record.required_bindings.clone());
-            let was_active = record.active.is_some();
+            let was_active = record.was_active;
             entry.record = Some(record);
             if was_active {
                 self.established.insert(stem);

@@ -214,22 +214,20 @@ impl Drop for Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::capability::fingerprint::Fingerprints;
+    use crate::runtime::cpu_share::{CpuLimits, CpuShares};
+    use crate::vocabulary::{CalledVersion, Grants};
 
     #[test]
     fn output_of_an_instance_is_bounded() {
-        let plugin = PluginContext {
-            name: "zoo".into(),
-            version: crate::vocabulary::CalledVersion { version: "1.0.0".into(), generation: 1 },
-            grants: Default::default(),
-            config: "{}".to_owned(),
-            fingerprints: Arc::new(crate::runtime::capability::fingerprint::Fingerprints::new()),
-            counters: Arc::default(),
-            share: crate::runtime::cpu_share::CpuShares::new(Default::default()).of(&"zoo".into()),
-            calls: Default::default(),
-            evidence: Default::default(),
-            metrics: Default::default(),
-            missing_grants: Default::default(),
-        };
+        let plugin = PluginContext::new(
+            "zoo".into(),
+            CalledVersion { version: "1.0.0".into(), generation: 1 },
+            Grants::default(),
+            &serde_json::Map::new(),
+            Arc::new(Fingerprints::new()),
+            (Arc::default(), CpuShares::new(CpuLimits::default()).of(&"zoo".into())),
+        );
         let mut lines =
             Lines { printer: Printer { plugin: Arc::new(plugin), level: Level::Info }, line: Vec::new(), printed: 0 };
         for _ in 0..1_000 {
