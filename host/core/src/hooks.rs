@@ -4,6 +4,7 @@
 //! generations of plugins. Callers cannot tell whether a hook is implemented by a plugin, by a test's closure or by
 //! nothing.
 
+mod changes;
 mod evaluation;
 mod events;
 mod payload;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+pub use self::changes::{ChangeListener, ChangeNotice};
 pub use self::evaluation::{
     ContextAttribute, ContextEnrichment, ContextView, EnrichmentFacts, EvaluationFacts, EvaluationTransform,
     ReplacedResult, ResultChange, ResultEdits, ResultView, SortedResults, ViewedResult,
@@ -56,6 +58,8 @@ pub struct EnvironmentHooks {
     pub context_enrichment: Option<Arc<dyn ContextEnrichment>>,
     /// Called once per evaluation for a client-side SDK.
     pub evaluation_transform: Option<Arc<dyn EvaluationTransform>>,
+    /// Called after each change is served.
+    pub change_listener: Option<Arc<dyn ChangeListener>>,
 }
 
 /// An immutable set of chains for all environments.

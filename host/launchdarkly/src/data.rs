@@ -3,7 +3,7 @@
 mod dataset;
 pub(crate) mod fdv2;
 mod item_changes;
-mod item_map;
+pub(crate) mod item_map;
 mod items;
 pub(crate) mod message;
 pub(crate) mod persistence;

@@ -3,11 +3,15 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use yardarm_core::settings::{Reader, Size};
 use yardarm_core::{choices, settings};
-use yardarm_wasm::{AdmissionRules, AllAbstain, CacheLimits, CompileLimits, Compiler, CpuLimits, Trust};
+use yardarm_wasm::{
+    AdmissionRules, AllAbstain, CacheLimits, CompileLimits, Compiler, CpuLimits, ServiceSettings, Trust,
+};
 
 use super::HOUR;
+use super::network::Networks;
 
 const TEN_YEARS: Duration = Duration::from_secs(3650 * 24 * 3600);
 
@@ -45,6 +49,13 @@ settings! {
         /// How long a new version of a plugin is on probation: the version before it stays loaded, and returns if the new one
         /// fails or is slow. It ends earlier after 1,000 calls of each hook; `0s` keeps every version that loads.
         pub probation: Duration = "60s", in Duration::ZERO..=HOUR,
+        /// Folder with a file per secret, as container platforms mount them. The configuration of a plugin refers to a
+        /// secret with `{ secret = "NAME" }`, if `secret:NAME` is granted. Changes are noticed within
+        /// `plugins.verify_interval`.
+        pub secrets_dir: Option<PathBuf>,
+        /// Private networks that plugins may send requests to by host name, if `http-out:` is granted. Without it, a host
+        /// name whose address is private, local or reserved is refused.
+        pub http_private_networks: Vec<IpNet> as Networks,
         /// Time over which open streams are checked again after request plugins changed; `0s` checks all at once.
         pub recheck_window: Duration = "30s", in Duration::ZERO..=HOUR,
     }
@@ -118,6 +129,10 @@ impl PluginConfig {
             probation: self.probation,
             compiler: self.compiler.clone(),
             compile_limits: self.compile,
+            services: ServiceSettings {
+                secrets_dir: self.secrets_dir.clone(),
+                private_networks: self.http_private_networks.clone(),
+            },
             ..yardarm_wasm::Settings::default()
         }
     }

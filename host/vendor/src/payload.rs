@@ -13,7 +13,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use yardarm_core::EnvironmentLabel;
-use yardarm_core::hooks::{HookFailure, Hooks, ItemHead, PayloadEdit, PayloadFacts, PayloadTransform, PayloadView};
+use yardarm_core::hooks::{
+    ChangeListener, HookFailure, Hooks, ItemHead, PayloadEdit, PayloadFacts, PayloadTransform, PayloadView,
+};
 
 use self::additions::Additions;
 use self::reads::Reads;
@@ -179,6 +181,12 @@ impl<I: PayloadItem> PayloadPipeline<I> {
             }
             Err(failure) => self.fail(&failure),
         }
+    }
+
+    /// Returns the listeners of changes that are served.
+    #[must_use]
+    pub fn listeners(&self) -> Option<Arc<dyn ChangeListener>> {
+        self.hooks.of(&self.label).change_listener.clone()
     }
 
     fn in_force(&self) -> Option<Arc<dyn PayloadTransform>> {

@@ -102,6 +102,8 @@ impl BindingInstance {
         let ending = match (signal, error) {
             (BreakerSignal::Success, _) => Ending::Good,
             (BreakerSignal::Failure, Some(CallError::Trap { .. })) => Ending::Trapped,
+            // What these talk to may be down, which does not make a version worse than the one before.
+            (BreakerSignal::Failure, _) if self.bind.hook.is_apart() => return,
             (BreakerSignal::Failure, _) => Ending::Failed,
             (BreakerSignal::Neither, _) => return,
         };

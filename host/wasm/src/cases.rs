@@ -24,6 +24,7 @@ mod intern;
 mod reply;
 mod run;
 mod self_test;
+mod services;
 
 pub use self::format::{
     Case, CaseEvent, CaseIdentity, CaseItem, CaseItems, CaseLimits, CaseRequest, CaseResult, HeaderValues,
@@ -35,3 +36,4 @@ pub use self::reply::{
 pub use self::run::{CaseFigures, CaseOutcome};
 pub(crate) use self::run::{PreparedCase, Runner};
 pub(crate) use self::self_test::self_test;
+pub use self::services::{CaseResponse, CaseSent, CaseServices};

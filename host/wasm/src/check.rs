@@ -12,8 +12,10 @@ use yardarm_core::hooks::Hooks;
 
 use crate::folder::files::{self, LARGEST_BINDING};
 use crate::folder::{OpenError, PluginFolder, Settings, Trust};
+use crate::notices::Mailboxes;
 use crate::runtime::cpu_share::{CpuLimits, CpuShares};
 use crate::runtime::engine::Engine;
+use crate::services::{ServiceSettings, Services};
 use crate::staging::compilation::{Compilation, CompileLimits, Compiler};
 use crate::staging::manifest::Manifest;
 use crate::staging::{Candidate, Stager};
@@ -129,7 +131,15 @@ fn stager_of(engine: Engine, compiler: Compiler, limits: CompileLimits) -> Resul
     let unavailable = |error: wasmtime::Error| LoadError::CompilerUnavailable { text: error.to_string() };
     let compilation = Compilation::new(&engine.wasmtime, compiler, limits, (None, None)).map_err(unavailable)?;
     let shares = CpuShares::new(CpuLimits::default());
-    Ok(Stager { engine: Arc::new(engine), compilation, lifecycle: Lifecycle::new(), shares })
+    Ok(Stager {
+        engine: Arc::new(engine),
+        compilation,
+        lifecycle: Lifecycle::new(),
+        shares,
+        services: Services::new(&ServiceSettings::default(), None),
+        mailboxes: Mailboxes::default(),
+        published: Arc::default(),
+    })
 }
 
 async fn stage(

@@ -40,8 +40,10 @@ use self::retire::{MOST_ORDERS, Order};
 pub use self::retire::{NothingToReturnTo, OrderError, UnknownPlugin};
 pub use self::trust::Trust;
 use self::watch::WatchTask;
+use crate::notices::Mailboxes;
 use crate::runtime::cpu_share::{CpuLimits, CpuShares};
 use crate::runtime::engine::Engine;
+use crate::services::{ServiceSettings, Services};
 use crate::staging::Stager;
 use crate::staging::cache::{Cache, CacheLimits};
 use crate::staging::compilation::{Compilation, CompileLimits, Compiler, Quarantine};
@@ -92,6 +94,8 @@ pub struct Settings {
     pub kept_dir: Option<PathBuf>,
     /// Maximum number of live plugin instances, over all plugins.
     pub instances: u32,
+    /// What plugins use besides the input of a call.
+    pub services: ServiceSettings,
 }
 
 /// A watched folder of plugins.
@@ -131,6 +135,7 @@ impl Default for Settings {
             probation: Duration::from_secs(60),
             kept_dir: None,
             instances: 1_000,
+            services: ServiceSettings::default(),
         }
     }
 }
@@ -170,7 +175,15 @@ impl PluginFolder {
         let compilation = compilation.map_err(|error| OpenError::Engine(error.into()))?;
         let quarantine = compilation.quarantine().clone();
         let shares = CpuShares::new(settings.cpu_limits);
-        let stager = Stager { engine, compilation, lifecycle: lifecycle.clone(), shares };
+        let stager = Stager {
+            engine,
+            compilation,
+            lifecycle: lifecycle.clone(),
+            shares,
+            services: Services::new(&settings.services, store.clone()),
+            mailboxes: Mailboxes::default(),
+            published: Arc::default(),
+        };
         let (sender, orders) = mpsc::channel(MOST_ORDERS);
         let counters = AllCounters::default();
         let folder = Arc::new(Self {

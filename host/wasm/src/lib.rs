@@ -8,6 +8,8 @@
 
 mod vocabulary;
 
+mod services;
+
 mod runtime;
 
 mod pool;
@@ -15,6 +17,10 @@ mod pool;
 mod breaker;
 
 mod call;
+
+mod background;
+
+mod notices;
 
 mod chain;
 
@@ -37,14 +43,15 @@ mod tooling;
 pub use self::breaker::BreakerState;
 pub use self::cases::{
     AdmissionReply, Case, CaseEvent, CaseFigures, CaseIdentity, CaseItem, CaseItems, CaseLimits, CaseOutcome,
-    CaseRequest, CaseResult, CasesError, DenialName, DenialReply, Difference, EditReply, EditedContent, FailureReply,
-    HeaderValues, Reply, parse_cases,
+    CaseRequest, CaseResponse, CaseResult, CaseSent, CaseServices, CasesError, DenialName, DenialReply, Difference,
+    EditReply, EditedContent, FailureReply, HeaderValues, Reply, parse_cases,
 };
 pub use self::check::{CheckError, CheckReport, check_file, check_folder};
 pub use self::folder::{NothingToReturnTo, OpenError, OrderError, PluginFolder, Settings, Trust, UnknownPlugin};
 pub use self::pool::PoolStatus;
 pub use self::runtime::cpu_share::CpuLimits;
 pub use self::runtime::engine::EngineFacts;
+pub use self::services::ServiceSettings;
 pub use self::staging::cache::CacheLimits;
 pub use self::staging::compilation::{COMPILER_COMMAND, CompileLimits, Compiler, run_compiler};
 pub use self::status::{

@@ -7,7 +7,9 @@ use parking_lot::RwLock;
 use yardarm_core::EnvironmentLabel;
 use yardarm_core::hooks::{EnvironmentHooks, Plan};
 
+use crate::call::BindingInstance;
 use crate::chain::{Chain, ChainLink, MissingRequired};
+use crate::notices::{Listeners, Mailbox};
 use crate::plugin::Plugin;
 use crate::vocabulary::{AdmissionRules, Hook};
 
@@ -17,11 +19,13 @@ pub(crate) struct PluginPlan {
     /// All links of each hook, in order.
     steps: [Vec<ChainLink>; Hook::ALL.len()],
     admission: AdmissionRules,
+    /// The mailboxes of plugins with a `change-listener`, with its bindings.
+    listeners: Vec<(Arc<Mailbox>, Vec<Arc<BindingInstance>>)>,
     environments: RwLock<HashMap<EnvironmentLabel, Arc<EnvironmentHooks>>>,
 }
 
 impl PluginPlan {
-    /// Sorts all plugins by phase, then priority, then name.
+    /// Sorts all plugins by phase, then priority, then name, and makes their listeners the recipients of changes.
     pub(crate) fn new<'a>(
         generation: u64,
         plugins: impl IntoIterator<Item = &'a Arc<Plugin>>,
@@ -29,14 +33,25 @@ impl PluginPlan {
         admission: AdmissionRules,
     ) -> Self {
         let mut steps: [Vec<ChainLink>; Hook::ALL.len()] = Default::default();
-        let bindings = plugins.into_iter().flat_map(|plugin| plugin.bindings.iter().cloned().map(ChainLink::Instance));
-        for link in bindings.chain(missing.into_iter().map(|missing| ChainLink::Missing(Arc::new(missing)))) {
+        let mut listeners = Vec::new();
+        let mut bindings = Vec::new();
+        for plugin in plugins {
+            let is_listener = |it: &&Arc<BindingInstance>| it.bind.hook == Hook::ChangeListener;
+            let recipients: Vec<_> = plugin.bindings.iter().filter(is_listener).cloned().collect();
+            plugin.mailbox.set_recipients(&recipients);
+            if !recipients.is_empty() {
+                listeners.push((Arc::clone(&plugin.mailbox), recipients));
+            }
+            bindings.extend(plugin.bindings.iter().cloned().map(ChainLink::Instance));
+        }
+        for link in bindings.into_iter().chain(missing.into_iter().map(|missing| ChainLink::Missing(Arc::new(missing))))
+        {
             steps[link.bind().hook.index()].push(link);
         }
         for chain in &mut steps {
             chain.sort_by(|a, b| a.place().cmp(&b.place()));
         }
-        Self { generation, steps, admission, environments: RwLock::default() }
+        Self { generation, steps, admission, listeners, environments: RwLock::default() }
     }
 
     /// Returns the order of one hook over all environments.
@@ -48,6 +63,13 @@ impl PluginPlan {
         let steps: Vec<ChainLink> =
             self.steps[hook.index()].iter().filter(|link| link.bind().covers(label)).cloned().collect();
         (!steps.is_empty()).then(|| Arc::new(Chain::new(steps, self.admission)))
+    }
+
+    fn listeners(&self, label: &EnvironmentLabel) -> Option<Arc<Listeners>> {
+        let covers = |bindings: &[Arc<BindingInstance>]| bindings.iter().any(|it| it.bind.covers(label));
+        let mailboxes = self.listeners.iter().filter(|(_, bindings)| covers(bindings));
+        let mailboxes: Vec<_> = mailboxes.map(|(mailbox, _)| Arc::clone(mailbox)).collect();
+        (!mailboxes.is_empty()).then(|| Arc::new(Listeners(mailboxes)))
     }
 }
 
@@ -66,6 +88,7 @@ impl Plan for PluginPlan {
             payload_transform: self.chain(Hook::PayloadTransform, label).map(|chain| chain as _),
             context_enrichment: self.chain(Hook::ContextEnrichment, label).map(|chain| chain as _),
             evaluation_transform: self.chain(Hook::EvaluationTransform, label).map(|chain| chain as _),
+            change_listener: self.listeners(label).map(|listeners| listeners as _),
         });
         let mut known = self.environments.write();
         Arc::clone(known.entry(label.clone()).or_insert(hooks))

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_util::sync::DropGuard;
+
 use crate::call::BindingInstance;
+use crate::notices::Mailbox;
 use crate::runtime::guest::Guest;
 use crate::vocabulary::{Hook, StatePolicy};
 
@@ -24,6 +27,15 @@ pub(crate) struct Plugin {
     pub(crate) exported: Vec<Hook>,
     pub(crate) guest: Arc<Guest>,
     pub(crate) bindings: Vec<Arc<BindingInstance>>,
+    /// Changes that wait for its `change-listener`.
+    pub(crate) mailbox: Arc<Mailbox>,
+    /// Digest of the secrets in its configuration.
+    pub(crate) secrets: [u8; 32],
+    /// Its configuration, in which secrets are names.
+    pub(crate) config: serde_json::Map<String, serde_json::Value>,
+    /// Ends its background task.
+    #[expect(dead_code, reason = "held for its drop")]
+    pub(crate) background: Option<DropGuard>,
     pub(crate) figures: Figures,
 }
 

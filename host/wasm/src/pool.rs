@@ -58,6 +58,7 @@ impl Pool {
             Hook::RequestAuth | Hook::ContextEnrichment | Hook::EvaluationTransform => 2 * processors(),
             Hook::EventFilter => processors(),
             Hook::PayloadTransform => 2,
+            Hook::Background | Hook::ChangeListener => 1,
         }
     }
 

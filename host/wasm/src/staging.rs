@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use wasmtime::component::Component;
 use yardarm_core::{Lifecycle, supervisor};
@@ -24,17 +25,22 @@ use self::compilation::{Compilation, Source};
 use self::component_manifest::ComponentManifest;
 use self::inspection::Inspection;
 use self::manifest::Manifest;
+use crate::background;
 use crate::breaker::Breaker;
 use crate::call::BindingInstance;
 use crate::cases::{self, Runner};
+use crate::notices::Mailboxes;
 use crate::plugin::{Figures, Plugin};
 use crate::pool::Pool;
 use crate::runtime::cpu_share::CpuShares;
 use crate::runtime::engine::Engine;
 use crate::runtime::guest::{Guest, INIT_DEADLINE, PluginContext};
+use crate::services::Services;
+use crate::services::kv::KvSpace;
+use crate::services::secrets::Resolved;
 use crate::vocabulary::{
-    Bind, CallError, CalledVersion, Hook, Isolation, LoadError, PluginCounters, Progress, StagingStep, StatePolicy,
-    clean, config_schema, largest_file,
+    Bind, CallError, CalledVersion, Grants, Hook, Isolation, LoadError, PluginCounters, Progress, StagingStep,
+    StatePolicy, clean, config_schema, largest_file,
 };
 
 /// A guest whose fresh instance is created in less time gets one per call: isolation at almost no cost.
@@ -49,6 +55,10 @@ pub(crate) struct Stager {
     pub(crate) compilation: Compilation,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) shares: CpuShares,
+    pub(crate) services: Services,
+    pub(crate) mailboxes: Mailboxes,
+    /// Notified when the background task of a plugin has published something new.
+    pub(crate) published: Arc<Notify>,
 }
 
 /// A file to be staged.
@@ -93,7 +103,11 @@ impl Stager {
         let name = check_name(declared.name.as_deref().unwrap_or(&stem), manifest.name.as_deref(), &file)?;
         let requested = imports::check(&inspection.imports, declared.wanted(), &manifest.grants, &file)?;
         let binds = bindings(&manifest, automatic, &exported, &file)?;
-        config_schema::check(declared.config.as_ref(), &manifest.config)?;
+        let grants = declared.effective(&manifest.grants);
+        let (resolved, kv) = self.open_services(&name, &manifest, &grants).await?;
+        let Resolved { config, redactor, digest: secrets } = resolved;
+        config_schema::check(declared.config.as_ref(), &config)
+            .map_err(|error| error.redacted(|text| redactor.redact(text).into_owned()))?;
 
         let began = Instant::now();
         let (component, cached) = match compiled {
@@ -106,16 +120,15 @@ impl Stager {
         let compile = began.elapsed();
 
         progress.enter(StagingStep::Initializing);
-        let grants = declared.effective(&manifest.grants);
         let memory_mb = binds.iter().map(|bind| bind.memory_mb).max().unwrap_or(16);
         let _ticking = self.engine.enter();
         let context = PluginContext::new(
             Arc::clone(&name),
             CalledVersion { version: declared.version.as_str().into(), generation },
             grants,
-            &manifest.config,
+            &config,
             Arc::clone(&self.engine.fingerprints),
-            (counters(&name), self.shares.of(&name)),
+            (counters(&name), self.shares.of(&name), self.services.of(kv, redactor)),
         );
         let guest = Arc::new(Guest::link(&self.engine, &component, context)?);
         let (fresh, memory) = first_instances(&guest, &exported, &binds, memory_mb).await?;
@@ -149,7 +162,7 @@ impl Stager {
                 breaker: Arc::clone(&breakers[bind.hook.index()]),
                 creation: (fresh * 4).min(INIT_DEADLINE),
                 lifecycle: self.lifecycle.clone(),
-                identity: identity(&sha256, &name, &manifest, &bind),
+                identity: identity(&sha256, &name, &manifest, (&secrets, &bind)),
                 bind,
             })
         };
@@ -157,7 +170,17 @@ impl Stager {
         for binding in &bindings {
             warm_up::warm_up(binding).await;
         }
+        let mut background = None;
+        if let Some(binding) = bindings.iter().find(|it| it.bind.hook == Hook::Background) {
+            // What the other hooks do without a publication is theirs to decide, so a failure is no reason not to load.
+            let is_fresh = Box::pin(background::refresh(binding)).await.is_ok();
+            background = Some(background::start(binding, is_fresh, Arc::clone(&self.published)));
+        }
         Ok(Plugin {
+            mailbox: self.mailboxes.of(&name),
+            secrets,
+            config: manifest.config,
+            background,
             stem,
             name,
             version: declared.version,
@@ -172,6 +195,22 @@ impl Stager {
             bindings,
             figures: Figures { fresh, memory, compile, cached },
         })
+    }
+}
+
+impl Stager {
+    /// Reads the secrets in a configuration, and the stored values of the plugin.
+    async fn open_services(
+        &self,
+        name: &Arc<str>,
+        manifest: &Manifest,
+        grants: &Grants,
+    ) -> Result<(Resolved, Arc<KvSpace>), LoadError> {
+        let (services, name, storage) = (self.services.clone(), Arc::clone(name), manifest.kv);
+        let (config, grants) = (manifest.config.clone(), grants.clone());
+        let open = move || Ok((services.secrets.resolve(&config, &grants)?, services.open_kv(&name, storage)));
+        let opened = supervisor::blocking("plugin services", open).await;
+        opened.unwrap_or_else(|error| Err(LoadError::InitFailed { what: "init", error: error.to_string() }))
     }
 }
 
@@ -251,10 +290,11 @@ async fn first_instances(
     Ok((best, memory))
 }
 
-/// Returns a digest that is equal for equal bytes, grants, configuration and position.
-fn identity(sha256: &[u8; 32], name: &str, manifest: &Manifest, bind: &Bind) -> [u8; 32] {
+/// Returns a digest that is equal for equal bytes, grants, configuration with its secrets, and position.
+fn identity(sha256: &[u8; 32], name: &str, manifest: &Manifest, (secrets, bind): (&[u8; 32], &Bind)) -> [u8; 32] {
     let mut digest = Sha256::new();
     digest.update(sha256);
+    digest.update(secrets);
     let place = serde_json::json!({
         "name": name,
         "grants": manifest.grants,

@@ -167,6 +167,8 @@ pub struct PluginMetrics {
     pub guest: Vec<GuestSeries>,
     /// Number of rejected observations of the guest.
     pub guest_refused: u64,
+    /// Changes of flag data that the plugin did not receive, because it was too slow or refused them.
+    pub changes_left_out: u64,
 }
 
 /// Counters of one generation of a plugin.
@@ -300,6 +302,7 @@ impl View {
             reports_dropped: counters.reports.dropped(),
             guest: active.map(|plugin| plugin.guest.context.metrics.series()).unwrap_or_default(),
             guest_refused: counters.guest_metrics_refused(),
+            changes_left_out: counters.changes_left_out(),
         }
     }
 }

@@ -11,6 +11,7 @@ mod hooks;
 mod policies;
 mod reports;
 mod rollback;
+mod services;
 mod sets;
 mod side_by_side;
 mod swap;

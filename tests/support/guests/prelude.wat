@@ -59,6 +59,17 @@
     (i32.store (i32.const 264) (local.get $text))
     (i32.store (i32.const 268) (local.get $length))
     (i32.const 256))
+  ;; One published value.
+  (func $publish (param $key i32) (param $key_length i32) (param $value i32) (param $value_length i32) (result i32)
+    (i32.store (i32.const 4096) (local.get $key))
+    (i32.store (i32.const 4100) (local.get $key_length))
+    (i32.store (i32.const 4104) (local.get $value))
+    (i32.store (i32.const 4108) (local.get $value_length))
+    (i32.store (i32.const 256) (i32.const 0))
+    (i32.store (i32.const 260) (i32.const 1))
+    (i32.store (i32.const 264) (i32.const 4096))
+    (i32.store (i32.const 268) (i32.const 1))
+    (i32.const 256))
   ;; No edits.
   (func $nothing (result i32)
     (call $list (i32.const 4096) (i32.const 0)))

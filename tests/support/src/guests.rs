@@ -28,6 +28,10 @@ pub enum GuestHook {
     ContextEnrichment,
     /// `evaluation-transform`
     EvaluationTransform,
+    /// `background`
+    Background,
+    /// `change-listener`
+    ChangeListener,
 }
 
 /// A guest to be built.
@@ -46,7 +50,7 @@ pub struct Guest {
 }
 
 /// Host functions, imported if a fragment calls them: marker, interface, name, type.
-const IMPORTS: [(&str, &str, &str, &str); 18] = [
+const IMPORTS: [(&str, &str, &str, &str); 21] = [
     ("$log", "log", "log", "(param i32 i32 i32)"),
     ("$counter_add", "metrics", "counter-add", "(param i32 i32 i64 i32 i32 i32)"),
     ("$now_ms", "clock", "now-ms", "(result i64)"),
@@ -65,6 +69,9 @@ const IMPORTS: [(&str, &str, &str, &str); 18] = [
     ("$item_set_other", "items", "[method]item-set.other", "(param i32 i32 i32 i32 i32 i32)"),
     ("$item_set_list", "items", "[method]item-set.list", "(param i32 i32 i32 i32)"),
     ("$result_set_get", "results", "[method]result-set.get", "(param i32 i32 i32)"),
+    ("$kv_increment", "kv", "increment", "(param i32 i32 i64 i32 i64 i32)"),
+    ("$http_send", "http", "send", "(param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)"),
+    ("$shared_get", "shared", "get", "(param i32 i32 i32)"),
 ];
 
 /// Functions of WASI, imported if a fragment calls them: marker, interface, name, type.
@@ -198,6 +205,12 @@ impl Guest {
 
     fn world(&self) -> String {
         let mut lines = vec![format!("import yardarm:plugin/clock@{};", self.interface)];
+        for interface in ["kv", "http", "shared"] {
+            let is_called = |marker: &str| self.fragments().any(|fragment| fragment.contains(marker));
+            if IMPORTS.iter().any(|(marker, from, ..)| *from == interface && is_called(marker)) {
+                lines.push(format!("import yardarm:plugin/{interface}@{};", self.interface));
+            }
+        }
         lines.extend(
             self.hooks
                 .iter()
@@ -247,8 +260,10 @@ impl Guest {
         for (hook, fragment) in &self.hooks {
             let (module, body) = fragment.split_once(";; body").unwrap_or(("", fragment));
             let (interface, function, resources) = (hook.interface(), hook.function(), hook.resources());
-            let parameters: String = resources.iter().map(|it| format!("(param ${} i32) ", it.0)).collect();
-            let arguments: String = resources.iter().map(|it| format!("(local.get ${}) ", it.0)).collect();
+            let handles = resources.iter().map(|it| (it.0, "i32"));
+            let parameters: Vec<_> = handles.chain(hook.values().iter().copied()).collect();
+            let arguments: String = parameters.iter().map(|it| format!("(local.get ${}) ", it.0)).collect();
+            let parameters: String = parameters.iter().map(|it| format!("(param ${} {}) ", it.0, it.1)).collect();
             let drops: String = resources
                 .iter()
                 .filter(|_| !self.keeps_handles)
@@ -278,13 +293,17 @@ impl Guest {
 }
 
 impl GuestHook {
-    fn interface(self) -> &'static str {
+    /// Returns the name of the hook and of its interface.
+    #[must_use]
+    pub fn interface(self) -> &'static str {
         match self {
             Self::RequestAuth => "request-auth",
             Self::EventFilter => "event-filter",
             Self::PayloadTransform => "payload-transform",
             Self::ContextEnrichment => "context-enrichment",
             Self::EvaluationTransform => "evaluation-transform",
+            Self::Background => "background",
+            Self::ChangeListener => "change-listener",
         }
     }
 
@@ -294,6 +313,8 @@ impl GuestHook {
             Self::EventFilter => "filter",
             Self::ContextEnrichment => "enrich",
             Self::PayloadTransform | Self::EvaluationTransform => "transform",
+            Self::Background => "refresh",
+            Self::ChangeListener => "changed",
         }
     }
 
@@ -306,6 +327,24 @@ impl GuestHook {
             Self::PayloadTransform => &[("set", "items", "item-set")],
             Self::ContextEnrichment => &[REQUEST, CONTEXT],
             Self::EvaluationTransform => &[REQUEST, CONTEXT, ("set", "results", "result-set")],
+            Self::Background | Self::ChangeListener => &[],
+        }
+    }
+
+    /// Parameters that are no handles: name and type.
+    fn values(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::ChangeListener => &[
+                ("vendor", "i32"),
+                ("vendor_length", "i32"),
+                ("environment", "i32"),
+                ("environment_length", "i32"),
+                ("items", "i32"),
+                ("count", "i32"),
+                ("left_out", "i32"),
+                ("at_ms", "i64"),
+            ],
+            _ => &[],
         }
     }
 }
@@ -385,6 +424,22 @@ fragments! {
     FLOOD = "flood.wat";
     /// `request-auth`: reads the clock, then allows.
     CLOCK = "clock.wat";
+    /// `request-auth`: denies as rate-limited, with a stored number of calls as seconds; as unavailable without stored values.
+    COUNT_HITS = "count-hits.wat";
+    /// `payload-transform`: hides the first item unless it can store values.
+    KEEP_HITS = "keep-hits.wat";
+    /// `request-auth`: the principal is what is published under `token`; abstains without it.
+    ECHO_SHARED = "echo-shared.wat";
+    /// `payload-transform`: hides the first item once a number greater than 1 is published under `token`.
+    HIDE_PUBLISHED = "hide-published.wat";
+    /// `background`: publishes the stored number of calls under `token`.
+    PUBLISH_COUNT = "publish-count.wat";
+    /// `background`: publishes the response of the configured URL under `token`.
+    PUBLISH_FETCHED = "publish-fetched.wat";
+    /// `change-listener`: posts the key of the first item, or `everything`, to the configured URL.
+    POST_FIRST = "post-first.wat";
+    /// Any hook: logs the configuration, and fails with it as the text.
+    LOG_CONFIG = "log-config.wat";
     /// `event-filter`: keeps everything.
     KEEP = "keep.wat";
     /// `event-filter`: drops the first event of each batch.
@@ -453,11 +508,15 @@ mod tests {
             | "drop-nowhere.wat"
             | "drop-twice.wat" => GuestHook::EventFilter,
             "hide-first.wat" | "hide-unless.wat" | "rewrite-first.wat" | "version-back.wat" | "hide-nowhere.wat"
-            | "add-flag.wat" | "rename-first.wat" => GuestHook::PayloadTransform,
+            | "add-flag.wat" | "rename-first.wat" | "keep-hits.wat" | "hide-published.wat" => {
+                GuestHook::PayloadTransform
+            }
             "set-plan.wat" | "copy-plan.wat" | "set-key.wat" => GuestHook::ContextEnrichment,
             "first-true.wat" | "omit-first.wat" | "first-nonsense.wat" | "add-result.wat" => {
                 GuestHook::EvaluationTransform
             }
+            "publish-count.wat" | "publish-fetched.wat" => GuestHook::Background,
+            "post-first.wat" => GuestHook::ChangeListener,
             _ => GuestHook::RequestAuth,
         }
     }

@@ -101,6 +101,8 @@ crate::catalog! {
         "Log lines of the host about failed calls that were left out; the next line has their number.");
     PLUGIN_GUEST_METRICS_REFUSED = counter("yardarm_plugin_guest_metrics_refused_total", ["plugin"],
         "Observations for metrics of the plugin that were rejected as invalid or beyond its limits.");
+    PLUGIN_CHANGES_LEFT_OUT = counter("yardarm_plugin_changes_left_out_total", ["plugin"],
+        "Changes of flag data that a listener did not receive, because it was too slow or refused them.");
     PLUGIN_SWAPS = counter("yardarm_plugin_swaps_total", ["result"],
         "Plans activated (`ok`), and plugin files rejected (`refused`).");
     PLUGIN_CPU_SECONDS = counter("yardarm_plugin_cpu_seconds_total", ["plugin"],

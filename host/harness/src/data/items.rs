@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Serialize;
+use yardarm_core::hooks::ItemHead;
 use yardarm_core::sse::Frame;
 use yardarm_harness_eval::model::{Flag, Segment};
 
@@ -185,6 +186,16 @@ impl ChangeEvent {
         };
         let identifier = item.identifier().to_string();
         Some(Self { event: event.to_owned(), domain: item.domain(), identifier, version: item.version() })
+    }
+
+    /// Names the item, as plugins see it.
+    pub(crate) fn head(&self) -> ItemHead {
+        ItemHead {
+            kind: self.domain.kind(),
+            key: self.identifier.as_str().into(),
+            version: u64::try_from(self.version).unwrap_or(0),
+            is_deleted: self.event == "delete",
+        }
     }
 
     /// Whether this announces a change of `item`.

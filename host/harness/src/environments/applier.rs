@@ -105,10 +105,7 @@ impl Applier {
         }
         self.is_unfinished = true;
         let is_transformed = self.pipeline.untransformed().is_some();
-        let version = u64::try_from(event.version).unwrap_or(0);
-        let head =
-            ItemHead { kind: event.domain.kind(), key: event.identifier.as_str().into(), version, is_deleted: true };
-        match self.pipeline.remove(&head, items.clone()).await {
+        match self.pipeline.remove(&ItemHead { is_deleted: true, ..event.head() }, items.clone()).await {
             Served::Upstream if !is_transformed => self.serve(&Change::Delete(event)),
             Served::Changed(returned) => self.serve_returned(returned, event),
             served => self.serve_differences(served, items),
@@ -198,7 +195,19 @@ impl Applier {
     /// Serves a change. Nothing else changes what SDKs see.
     fn serve(&mut self, change: &Change) {
         fault_point("apply change");
+        let listeners = self.pipeline.listeners();
+        let is_first = listeners.is_some() && self.writer.snapshot().is_none();
         self.writer.update(change);
+        if let Some(listeners) = listeners {
+            match change {
+                // Other downloads are announced difference by difference.
+                Change::Put(_) if is_first => listeners.changed(&self.environment.label, &[]),
+                Change::Put(_) => (),
+                Change::Patch(_, event) | Change::Replace(_, event) | Change::Delete(event) | Change::Notify(event) => {
+                    listeners.changed(&self.environment.label, &[event.head()]);
+                }
+            }
+        }
         if !matches!(change, Change::Put(_))
             && let Some(snapshot) = self.writer.snapshot()
         {

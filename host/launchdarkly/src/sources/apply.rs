@@ -16,7 +16,7 @@ use yardarm_core::{Snapshot, Writer};
 use yardarm_launchdarkly_eval::model;
 use yardarm_vendor::payload::{PayloadItem, PayloadPipeline, Served};
 
-use self::payload_item::describe;
+use self::payload_item::{changed_heads, describe};
 use crate::data::fdv2::{Fdv2Data, ObjectChange};
 use crate::data::persistence::LastGoodData;
 use crate::data::{Change, FlagData, Item, Items};
@@ -187,7 +187,14 @@ impl Applier {
     /// Updates the served data. All changes pass here.
     fn serve(&mut self, change: &Change) {
         fault_point("apply change");
+        let listeners = self.pipeline.listeners();
+        let before = listeners.as_ref().and_then(|_| self.writer.snapshot());
         let is_newer = self.writer.update(change);
+        if let Some(listeners) = listeners.filter(|_| is_newer)
+            && let Some(changed) = changed_heads(change, before.as_deref().map(|it| it.data().items()))
+        {
+            listeners.changed(&self.environment.label, &changed);
+        }
         if let Some(fdv2) = &mut self.fdv2
             && let Some(after) = self.writer.snapshot().filter(|_| is_newer)
         {

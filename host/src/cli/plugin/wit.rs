@@ -29,6 +29,10 @@ package!(
     "payload-transform.wit",
     "context-enrichment.wit",
     "evaluation-transform.wit",
+    "kv.wit",
+    "http.wit",
+    "background.wit",
+    "change-listener.wit",
     "worlds.wit",
 );
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::reply::Reply;
+use super::services::{CaseSent, CaseServices};
 use crate::vocabulary::{Hook, clean};
 
 /// Maximum number of cases of one plugin.
@@ -52,8 +53,17 @@ pub struct Case {
     /// The evaluated flags, for `evaluation-transform`; sorted by flag before they are passed to the plugin.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub results: Vec<CaseResult>,
+    /// The changes, for `change-listener`; none stand for everything.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<CaseItem>,
+    /// What the plugin finds when it is called: stored and published values, responses and secrets.
+    #[serde(default)]
+    pub services: CaseServices,
     /// The expected reply.
     pub expect: Reply,
+    /// The expected outbound requests, all of them. Not checked if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent: Option<Vec<CaseSent>>,
     /// What a call may cost. Not checked when a gateway loads the plugin.
     #[serde(default)]
     pub limits: CaseLimits,

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use serde_json::{Map, Value};
 use yardarm_core::hooks::{
-    AdmittedRequest, BatchFacts, ContextView, EnrichmentFacts, EvaluationFacts, Event, Identity, ItemHead,
-    PayloadFacts, PayloadView, RequestFacts, RequestHead, ResultView, SortedResults, ViewedResult,
+    AdmittedRequest, BatchFacts, ChangeNotice, ContextView, EnrichmentFacts, EvaluationFacts, Event, Identity,
+    ItemHead, PayloadFacts, PayloadView, RequestFacts, RequestHead, ResultView, SortedResults, ViewedResult,
 };
 use yardarm_core::{EnvironmentLabel, Secret};
 
@@ -27,6 +27,8 @@ pub(crate) enum Input {
     Payload { facts: PayloadFacts, view: Arc<dyn PayloadView> },
     Context { facts: EnrichmentFacts, context: Arc<dyn ContextView> },
     Results { facts: EvaluationFacts, view: Arc<dyn ResultView> },
+    Changes(ChangeNotice),
+    Nothing,
 }
 
 impl Input {
@@ -41,6 +43,18 @@ impl Input {
         };
         let vendor = interned("vendor", &case.vendor).map_err(fault)?;
         let environment = EnvironmentLabel::new(vendor, &*case.environment);
+        if case.hook == Hook::Background {
+            return Ok(Self::Nothing);
+        }
+        if case.hook == Hook::ChangeListener {
+            let items = Items::of(&CaseItems { changed: case.changes.clone(), others: Vec::new() }).map_err(fault)?;
+            return Ok(Self::Changes(ChangeNotice {
+                environment,
+                items: items.heads().to_vec(),
+                left_out: 0,
+                at_ms: 0,
+            }));
+        }
         if case.hook == Hook::PayloadTransform {
             let view = Arc::new(Items::of(&case.items).map_err(fault)?);
             return Ok(Self::Payload { facts: PayloadFacts { environment }, view });
@@ -81,7 +95,9 @@ impl Input {
                 let facts = EvaluationFacts { request, context: Arc::new(Context::of(&case.context)) };
                 Self::Results { facts, view: Arc::new(SortedResults::new(results)) }
             }
-            Hook::RequestAuth | Hook::PayloadTransform => Self::Request(request),
+            Hook::RequestAuth | Hook::PayloadTransform | Hook::Background | Hook::ChangeListener => {
+                Self::Request(request)
+            }
         })
     }
 }

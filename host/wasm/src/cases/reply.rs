@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use yardarm_core::hooks::{ContextAttribute, DenialClass};
@@ -20,6 +21,12 @@ pub enum Reply {
     Deny(DenialReply),
     /// `request-auth`: no decision.
     Abstain,
+    /// `background`: values are published, these among others.
+    Publish(BTreeMap<String, String>),
+    /// `background`: what was published stays.
+    Unchanged,
+    /// `change-listener`: the call has ended well.
+    Done,
     /// All other hooks: edits. Those by index come first, in order of index, then additions.
     Edits(Vec<EditReply>),
     /// The call failed.
@@ -260,6 +267,13 @@ impl From<Checked> for Reply {
             }
             Decision::Abstain => Self::Abstain,
         }
+    }
+}
+
+impl From<Option<BTreeMap<String, Bytes>>> for Reply {
+    fn from(published: Option<BTreeMap<String, Bytes>>) -> Self {
+        let text = |(key, value): (String, Bytes)| (key, String::from_utf8_lossy(&value).into_owned());
+        published.map_or(Self::Unchanged, |values| Self::Publish(values.into_iter().map(text).collect()))
     }
 }
 

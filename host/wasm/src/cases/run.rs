@@ -11,12 +11,17 @@ use wasmtime::component::Component;
 use super::format::{Case, CasesError};
 use super::input::Input;
 use super::reply::{Difference, Reply};
+use super::services::{self, CaseServices};
+use crate::background;
 use crate::chain::check;
 use crate::runtime::cpu_share::{CpuLimits, CpuShares};
 use crate::runtime::engine::Engine;
 use crate::runtime::guest::{Guest, INIT_DEADLINE, Instance, PluginContext};
-use crate::runtime::interface::{Authenticate, Enrich, Filter, HookCall, TransformPayload, TransformResults};
+use crate::runtime::interface::{
+    Announce, Authenticate, Enrich, Filter, HookCall, Refresh, TransformPayload, TransformResults,
+};
 use crate::runtime::processor_time::ProcessorTime;
+use crate::services::secrets::Secrets;
 use crate::vocabulary::{Bind, CallError, CalledVersion, Grants, Hook, LoadError, StatePolicy, clean, config_schema};
 
 /// Time limit of a call without a binding file. Time is not what most cases are about, and machines of continuous
@@ -46,6 +51,7 @@ pub(crate) struct PreparedCase {
     hook: Hook,
     guest: Arc<Guest>,
     input: Input,
+    services: CaseServices,
     memory_mb: u32,
     deadline: Duration,
     is_muted: bool,
@@ -100,20 +106,27 @@ impl Runner {
             }
         }
         let config = case.config.as_ref().unwrap_or(&self.config);
-        Ok(config_schema::check(self.schema.as_ref(), config).and_then(|()| {
+        let secrets = Secrets::Fixed(Arc::new(case.services.secrets.clone()));
+        Ok(secrets.resolve(config, &grants).and_then(|resolved| {
+            config_schema::check(self.schema.as_ref(), &resolved.config)?;
             let context = PluginContext::new(
                 Arc::clone(&self.name),
                 CalledVersion { version: Arc::default(), generation: 0 },
                 grants,
-                config,
+                &resolved.config,
                 Arc::clone(&self.engine.fingerprints),
-                (Arc::default(), CpuShares::new(CpuLimits::default()).of(&self.name)),
+                (
+                    Arc::default(),
+                    CpuShares::new(CpuLimits::default()).of(&self.name),
+                    case.services.services(resolved.redactor),
+                ),
             );
             let bind = self.binds.iter().find(|bind| bind.hook == case.hook);
             Ok(PreparedCase {
                 hook: case.hook,
                 guest: Arc::new(Guest::link(&self.engine, &self.component, context)?),
                 input,
+                services: case.services.clone(),
                 memory_mb: bind.map_or_else(|| Bind::automatic(case.hook).memory_mb, |bind| bind.memory_mb),
                 deadline: bind.map_or(USUAL_DEADLINE, |bind| bind.deadline),
                 is_muted: self.is_muted,
@@ -131,7 +144,7 @@ impl Runner {
             Err(error) => {
                 let failure =
                     super::FailureReply { class: error.class().to_owned(), kind: None, text: Some(error.to_string()) };
-                return Ok(outcome(case, Reply::Failure(failure), None, None, Vec::new()));
+                return Ok(outcome(case, (Reply::Failure(failure), None), None, None, Vec::new()));
             }
         };
         let _ticking = self.engine.enter();
@@ -140,11 +153,15 @@ impl Runner {
             Ok(instance) => instance,
             Err(error) => {
                 let missing = prepared.guest.context.missing_grants.names();
-                return Ok(outcome(case, Reply::of_error(&error), None, None, missing));
+                return Ok(outcome(case, (Reply::of_error(&error), None), None, None, missing));
             }
         };
         let created = began.elapsed();
         let (fresh, mut shortest) = prepared.reply(&mut instance).await;
+        let sent = case
+            .sent
+            .as_ref()
+            .map(|expected| services::differences(expected, &prepared.guest.context.services.http.take_sent()));
         let mut reused = None;
         // After most failures the instance cannot be used again, and with state it is expected to differ.
         if !matches!(fresh, Reply::Failure(_)) && self.state != Some(StatePolicy::Cache) {
@@ -157,7 +174,7 @@ impl Runner {
             call_us: micros(shortest),
             memory: instance.store.data().memory.used as u64,
         };
-        Ok(outcome(case, fresh, reused, Some(figures), prepared.guest.context.missing_grants.names()))
+        Ok(outcome(case, (fresh, sent), reused, Some(figures), prepared.guest.context.missing_grants.names()))
     }
 }
 
@@ -169,6 +186,7 @@ impl PreparedCase {
 
     /// Calls the plugin; returns its reply and the time of the call.
     pub(crate) async fn reply(&self, instance: &mut Instance) -> (Reply, Duration) {
+        self.services.reset(&self.guest.context.services);
         let began = Instant::now();
         let reply = match &self.input {
             Input::Request(request) => {
@@ -191,6 +209,11 @@ impl PreparedCase {
                 let edits = self.call(instance, &TransformResults { facts, view }).await;
                 edits.and_then(|edits| check::result_edits(edits, &**view)).map(edits_reply)
             }
+            Input::Nothing => {
+                let values = self.call(instance, &Refresh).await;
+                values.and_then(|values| values.map(background::check).transpose()).map(Reply::from)
+            }
+            Input::Changes(notice) => self.call(instance, &Announce { notice }).await.map(|()| Reply::Done),
         };
         (reply.unwrap_or_else(|error| Reply::of_error(&error)), began.elapsed())
     }
@@ -209,12 +232,13 @@ where
 
 fn outcome(
     case: &Case,
-    fresh: Reply,
+    (fresh, sent): (Reply, Option<Vec<Difference>>),
     reused: Option<Reply>,
     figures: Option<CaseFigures>,
     missing_grants: Vec<String>,
 ) -> CaseOutcome {
     let mut differences = case.expect.differences(&fresh);
+    differences.extend(sent.into_iter().flatten());
     if let Some(figures) = figures {
         let (ms, kb) = (figures.call_us.div_ceil(1_000), figures.memory.div_ceil(1_024));
         for (field, limit, actual) in

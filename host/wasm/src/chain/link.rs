@@ -8,7 +8,7 @@ use yardarm_core::EnvironmentLabel;
 
 use crate::call::BindingInstance;
 use crate::runtime::interface::HookCall;
-use crate::vocabulary::{Bind, CallError, Phase, PluginCounters};
+use crate::vocabulary::{Bind, CallError, Hook, Phase, PluginCounters};
 
 /// A plugin at its position, or a missing required plugin.
 #[derive(Clone)]
@@ -70,7 +70,13 @@ impl ChainLink {
     /// Adds what identifies this link to a digest.
     pub(crate) fn identify(&self, digest: &mut Sha256) {
         match self {
-            Self::Instance(binding) => digest.update(binding.identity),
+            Self::Instance(binding) => {
+                digest.update(binding.identity);
+                // What is shared or rendered once depends on what the plugin's background task published.
+                if matches!(binding.bind.hook, Hook::PayloadTransform | Hook::EvaluationTransform) {
+                    digest.update(binding.guest.context.services.snapshot.get().version.to_le_bytes());
+                }
+            }
             Self::Missing(missing) => {
                 digest.update(b"missing");
                 digest.update(missing.name.as_bytes());

@@ -8,6 +8,7 @@ mod changes;
 mod results;
 mod retirement;
 mod rollback;
+mod secrets;
 mod sets;
 mod start;
 
@@ -15,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use yardarm_core::hooks::{Hooks, Plan};
 use yardarm_core::supervisor;
@@ -183,7 +185,12 @@ impl Loader {
         }
     }
 
-    fn mark_unplanned(&mut self) {
+    /// Notified when a plugin has published something new.
+    pub(super) fn published(&self) -> Arc<Notify> {
+        Arc::clone(&self.stager.published)
+    }
+
+    pub(super) fn mark_unplanned(&mut self) {
         self.unplanned.get_or_insert_with(Instant::now);
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use yardarm_core::{InternalError, Supervised, Supervisor, supervisor};
 
@@ -17,13 +18,16 @@ pub(super) struct WatchTask {
     folder_events: Arc<FolderEvents>,
     watcher: Arc<Mutex<FolderWatcher>>,
     orders: Orders,
+    /// Notified when a plugin has published something new, on which its place in the plan depends.
+    published: Arc<Notify>,
 }
 
 impl WatchTask {
     pub(super) fn new(loader: Loader, orders: Orders, supervisor: &Supervisor) -> Self {
         let folder_events = Arc::clone(&loader.folder().folder_events);
         let watcher = Arc::new(Mutex::new(FolderWatcher::new(&folder_events, supervisor.clone())));
-        Self { loader, folder_events, watcher, orders }
+        let published = loader.published();
+        Self { loader, folder_events, watcher, orders, published }
     }
 
     /// Waits until something is to be done, and does what takes no scan.
@@ -36,6 +40,7 @@ impl WatchTask {
             () = self.folder_events.changed() => schedule.note_event(quiet),
             (unit, outcome) = loader.next_staged() => loader.finish(&unit, outcome),
             Some(order) = self.orders.recv() => loader.obey(order).await,
+            () = self.published.notified() => loader.mark_unplanned(),
             () = tokio::time::sleep_until(wake) => (),
         }
     }
@@ -46,6 +51,7 @@ impl WatchTask {
         let is_verification_due = verified.elapsed() >= verify_interval;
         if is_verification_due {
             self.loader.suspect_all();
+            self.loader.compare_secrets().await;
             *verified = Instant::now();
         }
         renew(&self.watcher, is_verification_due).await;

@@ -18,6 +18,7 @@ use crate::runtime::cpu_share::CpuShare;
 use crate::runtime::engine::{Engine, TICK};
 use crate::runtime::interface::{HookCall, v0_1};
 use crate::runtime::processor_time::ProcessorTime;
+use crate::services::PluginServices;
 use crate::vocabulary::{
     CallError, CalledVersion, Evidence, Grants, GuestMetrics, Hook, HookMeters, LoadError, MissingGrants,
     PluginCounters,
@@ -29,7 +30,7 @@ pub(crate) const INIT_DEADLINE: Duration = Duration::from_secs(2);
 /// it ran, and this bounds the wait of its caller.
 const BUSY_ALLOWANCE: Duration = Duration::from_secs(1);
 /// What an instance does before its first call, in place of a hook.
-pub(crate) const START: &str = "init";
+const START: &str = "init";
 /// Number of calls after which an instance is replaced; guests' memory tends to grow.
 pub(crate) const MOST_CALLS: u32 = 1_000;
 /// Maximum number of host objects that a guest may hold: more than it is passed in its life, because guests of some
@@ -51,8 +52,9 @@ pub(crate) struct PluginContext {
     pub(crate) name: Arc<str>,
     pub(crate) version: CalledVersion,
     pub(crate) grants: Grants,
-    /// The configuration, a JSON object.
-    pub(crate) config: String,
+    /// The configuration, a JSON object, with its secrets.
+    config: String,
+    pub(crate) services: PluginServices,
     pub(crate) fingerprints: Arc<Fingerprints>,
     pub(crate) counters: Arc<PluginCounters>,
     pub(crate) share: Arc<CpuShare>,
@@ -81,7 +83,8 @@ pub(crate) struct GuestState {
     /// Created when the guest first uses it.
     pub(crate) wasi: Option<WasiCtx>,
     pub(crate) memory: MemoryLimit,
-    pub(crate) hook: &'static str,
+    /// The hook that is called; `None` during the start.
+    pub(crate) hook: Option<Hook>,
     /// Whether this is a warm-up call, whose log lines and metrics are discarded.
     pub(crate) is_warm_up: bool,
     /// Bytes of host data that the guest has read in this call.
@@ -127,21 +130,22 @@ pub(crate) struct MemoryExceeded {
 }
 
 impl PluginContext {
-    /// Creates the context of a new generation. `config` is the configuration; `shared` outlives the generation.
+    /// Creates the context of a new generation. `config` is the configuration, in which secrets are resolved; counters
+    /// and share outlive the generation.
     pub(crate) fn new(
         name: Arc<str>,
         version: CalledVersion,
         grants: Grants,
         config: &serde_json::Map<String, serde_json::Value>,
         fingerprints: Arc<Fingerprints>,
-        shared: (Arc<PluginCounters>, Arc<CpuShare>),
+        (counters, share, services): (Arc<PluginCounters>, Arc<CpuShare>, PluginServices),
     ) -> Self {
-        let (counters, share) = shared;
         Self {
             name,
             version,
             grants,
             config: serde_json::to_string(config).unwrap_or_default(),
+            services,
             fingerprints,
             counters,
             share,
@@ -150,6 +154,23 @@ impl PluginContext {
             metrics: GuestMetrics::default(),
             missing_grants: MissingGrants::default(),
         }
+    }
+
+    /// Returns an error of the guest without secrets.
+    fn redacted(&self, error: CallError) -> CallError {
+        match error {
+            CallError::Guest { kind, text } => {
+                CallError::Guest { kind, text: self.services.redactor.redact(&text).into_owned() }
+            }
+            error => error,
+        }
+    }
+}
+
+impl GuestState {
+    /// Returns the name of what the guest is called for.
+    pub(crate) fn hook_name(&self) -> &'static str {
+        self.hook.map_or(START, Hook::name)
     }
 }
 
@@ -189,7 +210,7 @@ impl Guest {
         .await
         .map_err(|_| CallError::Deadline)?
         .map_err(|error| CallError::of(&error))?
-        .map_err(CallError::from)?;
+        .map_err(|error| self.context.redacted(error.into()))?;
         let memory_at_birth = store.data().memory.used;
         Ok(Instance { store, exports, calls: 0, born: Instant::now(), memory_at_birth })
     }
@@ -200,7 +221,7 @@ impl Guest {
             table: ResourceTable::new(),
             wasi: None,
             memory: MemoryLimit { used: 0, limit: (memory_mb as usize) << 20 },
-            hook: START,
+            hook: None,
             is_warm_up: muted,
             lent: 0,
             budget: Budget::new(deadline),
@@ -235,6 +256,7 @@ impl Instance {
         let deadlines = self.begin(A::HOOK, deadline, now, ask.output_limit(0));
         let answer = deadlines.wait(time.measure(ask.ask(self))).await.ok_or(CallError::Deadline)?;
         let answer = answer.map_err(|error| CallError::of(&error))?;
+        let answer = answer.map_err(|error| self.store.data().plugin.redacted(error));
         let limit = ask.output_limit(self.store.data().lent);
         Ok(answer.and_then(|reply| match A::output_size(&reply) {
             size if size > limit => Err(CallError::OutputTooLarge { size, limit }),
@@ -249,7 +271,7 @@ impl Instance {
         // The host allocates for what a guest passes before it can be measured exactly.
         self.store.set_hostcall_fuel(output_limit.saturating_mul(4).saturating_add(64 << 10));
         let state = self.store.data_mut();
-        state.hook = hook.name();
+        state.hook = Some(hook);
         state.lent = 0;
         state.budget.renew(deadline, now);
         Deadlines { soft: now + deadline + TICK, hard: state.budget.end, yields: Arc::clone(&state.budget.yields) }
@@ -326,7 +348,7 @@ impl GuestState {
         if !self.is_warm_up && self.plugin.missing_grants.record(grant) {
             tracing::warn!(
                 plugin = %self.plugin.name,
-                hook = self.hook,
+                hook = self.hook_name(),
                 "the plugin reads `{grant}` without the grant and gets {instead}; add it to `grants` in its binding file"
             );
         }

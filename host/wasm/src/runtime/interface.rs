@@ -8,8 +8,8 @@ use std::future::Future;
 use std::sync::Arc;
 
 use yardarm_core::hooks::{
-    AdmittedRequest, BatchFacts, ContextView, DenialClass, EnrichmentFacts, EvaluationFacts, Event, Identity,
-    PayloadFacts, PayloadView, RequestId, ResultView,
+    AdmittedRequest, BatchFacts, ChangeNotice, ContextView, DenialClass, EnrichmentFacts, EvaluationFacts, Event,
+    Identity, PayloadFacts, PayloadView, RequestId, ResultView,
 };
 
 use crate::runtime::guest::Instance;
@@ -69,6 +69,14 @@ pub(crate) struct Enrich<'a> {
 pub(crate) struct TransformResults<'a> {
     pub(crate) facts: &'a EvaluationFacts,
     pub(crate) view: &'a Arc<dyn ResultView>,
+}
+
+/// A call of `background`.
+pub(crate) struct Refresh;
+
+/// A call of `change-listener`.
+pub(crate) struct Announce<'a> {
+    pub(crate) notice: &'a ChangeNotice,
 }
 
 /// Reply to [`Authenticate`].

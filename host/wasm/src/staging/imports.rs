@@ -7,6 +7,9 @@ use super::inspection::Import;
 use crate::runtime::interface::v0_1;
 use crate::vocabulary::{Grants, LoadError, clean};
 
+/// The grant for requests, with what an operator has to decide.
+const HTTP: &str = "http-out:<origin and path prefix>";
+
 /// Whether an interface is available.
 #[derive(Debug, PartialEq, Eq)]
 enum Offer {
@@ -36,6 +39,7 @@ pub(crate) fn check(
     for Import { name, .. } in imports.iter().filter(|import| !import.has_only_types) {
         match offer(name) {
             Offer::Always => (),
+            Offer::Granted(HTTP) if grants.has_http() => (),
             Offer::Granted(grant) if grants.names().iter().any(|given| given == grant) => {
                 requested.insert(grant.to_owned());
             }
@@ -104,6 +108,8 @@ fn offer(import: &str) -> Offer {
         return match own {
             own if v0_1::ALWAYS_OFFERED.contains(&own) => Offer::Always,
             "clock" => Offer::Granted("clock"),
+            "kv" => Offer::Granted("kv"),
+            "http" => Offer::Granted(HTTP),
             _ => Offer::Unknown,
         };
     }

@@ -11,7 +11,12 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use self::reader::{Faults, Section, read_grants, read_sha256};
-use crate::vocabulary::{Bind, Grants, Hook, Isolation, LARGEST_MEMORY_MB, LONGEST_DEADLINE_MS, Phase, Policy};
+use crate::vocabulary::{
+    Bind, Grants, Hook, Isolation, KvStorage, LARGEST_MEMORY_MB, LONGEST_DEADLINE_MS, Phase, Policy, Required,
+};
+
+/// Maximum time between two calls of `background`, in seconds.
+const LONGEST_INTERVAL_S: i64 = 24 * 3600;
 
 /// A validated binding file.
 #[derive(Debug, Clone)]
@@ -23,6 +28,8 @@ pub(crate) struct Manifest {
     pub(crate) grants: Grants,
     /// Whether the component file may be larger than usual.
     pub(crate) large: bool,
+    /// Where the values are that the plugin stores.
+    pub(crate) kv: KvStorage,
     /// The plugin's configuration, a JSON object.
     pub(crate) config: serde_json::Map<String, serde_json::Value>,
     pub(crate) binds: Vec<Bind>,
@@ -48,6 +55,7 @@ impl Manifest {
             sha256: None,
             grants: Grants::default(),
             large: false,
+            kv: KvStorage::default(),
             config: serde_json::Map::new(),
             binds: Vec::new(),
             digest: [0; 32],
@@ -78,6 +86,8 @@ impl Manifest {
         let sha256 = section.text("sha256").map(str::to_owned);
         let grants = section.texts("grants");
         let large = section.choice("profile", &[("standard", false), ("large", true)]).unwrap_or(false);
+        let storage = [("memory", KvStorage::Memory), ("disk", KvStorage::Disk)];
+        let kv = section.choice("kv", &storage).unwrap_or_default();
         let config = section.table("config").cloned().unwrap_or_default();
         section.end();
         let sha256 = sha256.and_then(|text| read_sha256(&text, &mut faults));
@@ -102,6 +112,7 @@ impl Manifest {
             sha256,
             grants,
             large,
+            kv,
             config,
             binds,
             digest: Sha256::digest(text).into(),
@@ -138,6 +149,7 @@ fn read_bind(path: &str, table: &toml::Table, large: bool, faults: &mut Faults) 
     let priority = section.integer("priority", i64::MIN, i64::MAX).unwrap_or(100);
     let accept_open = section.boolean("i_accept_unauthenticated").unwrap_or(false);
     let required = section.required("required");
+    let interval = section.integer("interval_s", 1, LONGEST_INTERVAL_S);
     let isolation = section.choice("isolation", &[("call", Isolation::Call), ("pool", Isolation::Pool)]);
     let policies: Vec<(&str, Policy)> =
         hook.map_or(&[][..], Hook::policies).iter().map(|policy| (policy.name(), *policy)).collect();
@@ -158,9 +170,13 @@ fn read_bind(path: &str, table: &toml::Table, large: bool, faults: &mut Faults) 
             "`open` admits every request while the plugin fails; add `i_accept_unauthenticated = true` to accept this";
         faults.add(&format!("{path}.on_failure"), text);
     }
+    let has_requests = !matches!(hook, Hook::PayloadTransform | Hook::Background | Hook::ChangeListener);
     for (key, is_set, applies) in [
-        ("sdk", !sdk.is_empty(), hook != Hook::PayloadTransform),
-        ("routes", !routes.is_empty(), matches!(hook, Hook::RequestAuth | Hook::EventFilter | Hook::ContextEnrichment)),
+        ("environments", !environments.is_empty(), hook != Hook::Background),
+        ("sdk", !sdk.is_empty(), has_requests),
+        ("routes", !routes.is_empty(), has_requests && hook != Hook::EvaluationTransform),
+        ("interval_s", interval.is_some(), hook == Hook::Background),
+        ("required", required.is_some_and(|it| it != Required::No), !hook.is_apart()),
     ] {
         if is_set && !applies {
             faults.add(&format!("{path}.{key}"), format!("has no effect for `{hook}`"));
@@ -179,6 +195,7 @@ fn read_bind(path: &str, table: &toml::Table, large: bool, faults: &mut Faults) 
         deadline: deadline_ms.and_then(|ms| u64::try_from(ms).ok()).map_or(default.deadline, Duration::from_millis),
         memory_mb: memory_mb.unwrap_or(usual_memory_mb),
         isolation,
+        interval: interval.and_then(|it| u64::try_from(it).ok()).map_or(default.interval, Duration::from_secs),
         ..default
     })
 }

@@ -45,6 +45,8 @@ pub(super) async fn warm_up(binding: &BindingInstance) {
             let context: Arc<dyn ContextView> = Arc::new(Nothing);
             put(binding, &Enrich { facts: &EnrichmentFacts { request }, context: &context }).await;
         }
+        // Their calls have effects.
+        Hook::Background | Hook::ChangeListener => (),
         Hook::EvaluationTransform => {
             let facts = EvaluationFacts { request, context: Arc::new(Nothing) };
             let view: Arc<dyn ResultView> = Arc::new(Nothing);

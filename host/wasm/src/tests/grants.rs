@@ -6,13 +6,7 @@ use super::*;
 
 async fn granted(hook: GuestHook, fragment: &str, grants: &str) -> Fixture {
     let wasm = Guest::new("zoo").hook(hook, fragment).component().unwrap();
-    let name = match hook {
-        GuestHook::RequestAuth => "request-auth",
-        GuestHook::EventFilter => "event-filter",
-        GuestHook::PayloadTransform => "payload-transform",
-        GuestHook::ContextEnrichment => "context-enrichment",
-        GuestHook::EvaluationTransform => "evaluation-transform",
-    };
+    let name = hook.interface();
     let toml = format!("[plugin]\ngrants = [{grants}]\n[[bind]]\nhook = \"{name}\"");
     Fixture::with(&[("zoo.wasm", &wasm), ("zoo.toml", toml.as_bytes())]).await
 }

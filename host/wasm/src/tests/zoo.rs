@@ -219,7 +219,15 @@ async fn damaged_components_are_rejected_without_a_crash() {
     let compilation =
         crate::staging::compilation::Compilation::new(&engine.wasmtime, here, limits, (None, None)).unwrap();
     let shares = crate::runtime::cpu_share::CpuShares::new(crate::CpuLimits::default());
-    let stager = crate::staging::Stager { engine: Arc::new(engine), compilation, lifecycle: Lifecycle::new(), shares };
+    let stager = crate::staging::Stager {
+        engine: Arc::new(engine),
+        compilation,
+        lifecycle: Lifecycle::new(),
+        shares,
+        services: crate::services::Services::new(&crate::ServiceSettings::default(), None),
+        mailboxes: crate::notices::Mailboxes::default(),
+        published: Arc::default(),
+    };
     for round in 0..400 {
         let mut bytes: Vec<u8> = match round % 4 {
             0 => (0..random.random_range(0..300)).map(|_| random.random()).collect(),

@@ -29,6 +29,10 @@ pub enum Hook {
     ContextEnrichment,
     /// Edits the results that a client-side SDK receives.
     EvaluationTransform,
+    /// Fetches or computes what other hooks of the plugin read, apart from calls.
+    Background,
+    /// Receives changes of flag data, after they are served.
+    ChangeListener,
 }
 
 /// What a chain does when a plugin fails.
@@ -80,6 +84,16 @@ pub enum StatePolicy {
     None,
     /// Instances are reused and keep what they like; any of them may be replaced at any time.
     Cache,
+}
+
+/// Where the values are that a plugin stores.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub(crate) enum KvStorage {
+    /// In memory, as long as the plugin runs.
+    #[default]
+    Memory,
+    /// In the data folder too, for the next start.
+    Disk,
 }
 
 /// Whether each call gets its own instance.
@@ -135,16 +149,22 @@ pub struct Bind {
     pub memory_mb: u32,
     /// Whether each call gets its own instance; decided by measurement if absent.
     pub isolation: Option<Isolation>,
+    /// Time between two calls of `background`.
+    #[serde(default = "usual_interval", serialize_with = "as_millis", deserialize_with = "of_millis")]
+    #[schema(value_type = u64)]
+    pub interval: Duration,
 }
 
 impl Hook {
     /// All hooks.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::RequestAuth,
         Self::EventFilter,
         Self::PayloadTransform,
         Self::ContextEnrichment,
         Self::EvaluationTransform,
+        Self::Background,
+        Self::ChangeListener,
     ];
 
     /// Returns the name in bindings, metrics and the interface.
@@ -156,15 +176,33 @@ impl Hook {
             Self::PayloadTransform => "payload-transform",
             Self::ContextEnrichment => "context-enrichment",
             Self::EvaluationTransform => "evaluation-transform",
+            Self::Background => "background",
+            Self::ChangeListener => "change-listener",
         }
     }
 
     /// Returns whether the same input must have the same output, so that results can be shared and calls repeated.
     pub(crate) fn is_pure(self) -> bool {
         match self {
-            Self::RequestAuth => false,
+            Self::RequestAuth | Self::Background | Self::ChangeListener => false,
             Self::EventFilter | Self::PayloadTransform | Self::ContextEnrichment | Self::EvaluationTransform => true,
         }
+    }
+
+    /// Returns whether calls may read and write stored values: not where replies are shared between clients or repeated.
+    pub(crate) fn may_use_kv(self) -> bool {
+        !matches!(self, Self::PayloadTransform | Self::EvaluationTransform)
+    }
+
+    /// Returns whether calls may send requests: not where the time of a call matters or the same input must have the same
+    /// output.
+    pub(crate) fn may_send_requests(self) -> bool {
+        !self.is_pure()
+    }
+
+    /// Returns whether calls are apart from requests and from data, so that nothing depends on their success.
+    pub(crate) fn is_apart(self) -> bool {
+        matches!(self, Self::Background | Self::ChangeListener)
     }
 
     /// Returns the index in arrays with one element per hook.
@@ -180,6 +218,7 @@ impl Hook {
             Self::PayloadTransform => &[Policy::LastGood, Policy::Pass],
             Self::ContextEnrichment => &[Policy::Pass, Policy::Closed],
             Self::EvaluationTransform => &[Policy::Closed, Policy::Pass],
+            Self::Background | Self::ChangeListener => &[Policy::Pass],
         }
     }
 
@@ -189,13 +228,14 @@ impl Hook {
             Self::RequestAuth | Self::EvaluationTransform => 5,
             Self::EventFilter => 20,
             Self::PayloadTransform => 2_000,
+            Self::Background | Self::ChangeListener => 5_000,
         })
     }
 
     fn default_memory_mb(self) -> u32 {
         match self {
-            Self::RequestAuth | Self::EventFilter | Self::ContextEnrichment | Self::EvaluationTransform => 32,
             Self::PayloadTransform => 128,
+            _ => 32,
         }
     }
 }
@@ -238,6 +278,7 @@ impl Bind {
             deadline: hook.default_deadline(),
             memory_mb: hook.default_memory_mb(),
             isolation: None,
+            interval: usual_interval(),
         }
     }
 
@@ -261,6 +302,10 @@ impl Bind {
 /// Returns the required bindings.
 pub(crate) fn only_required(binds: Vec<Bind>) -> Vec<Bind> {
     binds.into_iter().filter(|bind| bind.required != Required::No).collect()
+}
+
+fn usual_interval() -> Duration {
+    Duration::from_secs(60)
 }
 
 fn as_millis<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {

@@ -35,6 +35,8 @@ pub(crate) struct PluginCounters {
     pub(crate) rollbacks: RollbackMeter,
     /// Rejected observations for metrics of the guest.
     guest_metrics_refused: AtomicU64,
+    /// Changes of flag data that the plugin did not receive.
+    changes_left_out: AtomicU64,
 }
 
 /// Counters of the calls of all hooks: of a plugin, or of one of its generations.
@@ -98,6 +100,7 @@ impl Default for PluginCounters {
             processor_nanos: AtomicU64::new(0),
             rollbacks: RollbackMeter::default(),
             guest_metrics_refused: AtomicU64::new(0),
+            changes_left_out: AtomicU64::new(0),
         }
     }
 }
@@ -142,6 +145,15 @@ impl PluginCounters {
     /// Returns for how long calls ran on a processor.
     pub(crate) fn processor_time(&self) -> Duration {
         Duration::from_nanos(get(&self.processor_nanos))
+    }
+
+    /// Counts changes of flag data that the plugin did not receive.
+    pub(crate) fn count_left_out(&self, changes: u32) {
+        self.changes_left_out.fetch_add(changes.into(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn changes_left_out(&self) -> u64 {
+        self.changes_left_out.load(Ordering::Relaxed)
     }
 
     pub(crate) fn count_refused_guest_metric(&self) {

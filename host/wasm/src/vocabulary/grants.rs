@@ -5,8 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
+use url::Url;
 
-use super::Pattern;
+use super::{HttpGrant, Pattern};
 
 /// Grants that an operator can write; `header:<name>` without its name.
 pub(crate) const KNOWN_GRANTS: &[&str] = &[
@@ -19,9 +20,12 @@ pub(crate) const KNOWN_GRANTS: &[&str] = &[
     "event-bodies",
     "flag-data",
     "header:<name>",
+    "http-out:<origin and path prefix>",
     "identity",
+    "kv",
     "path",
     "query",
+    "secret:<name>",
     "log",
     "metrics",
 ];
@@ -49,10 +53,16 @@ pub(crate) struct Grants {
     pub(crate) event_bodies: bool,
     /// The JSON text of flag data and of evaluated results.
     pub(crate) flag_data: bool,
+    /// Values that outlive calls.
+    pub(crate) kv: bool,
     /// Names of request headers, in lower case.
     headers: BTreeSet<Arc<str>>,
     /// Patterns for names of attributes of contexts.
     context_attributes: Vec<Pattern>,
+    /// Destinations of outbound requests.
+    http_out: Vec<HttpGrant>,
+    /// Names of secrets that the configuration may refer to.
+    secrets: BTreeSet<Arc<str>>,
 }
 
 impl Grants {
@@ -69,12 +79,20 @@ impl Grants {
             "path" => self.path = true,
             "query" => self.query = true,
             "identity" => self.identity = true,
+            "kv" => self.kv = true,
             "log" | "metrics" => (),
             _ => match text.split_once(':').filter(|(_, name)| !name.is_empty()) {
                 Some(("header", name)) => {
                     self.headers.insert(name.to_ascii_lowercase().into());
                 }
                 Some(("context-attributes", pattern)) => self.context_attributes.push(pattern.into()),
+                Some(("http-out", prefix)) => match HttpGrant::parse(prefix) {
+                    Some(grant) => self.http_out.push(grant),
+                    None => return false,
+                },
+                Some(("secret", name)) => {
+                    self.secrets.insert(name.into());
+                }
                 _ => return false,
             },
         }
@@ -108,6 +126,26 @@ impl Grants {
         self.context_attributes.iter().any(|pattern| pattern.matches(name))
     }
 
+    /// Returns whether the guest may send a request to a URL.
+    pub(crate) fn http_out(&self, url: &Url) -> bool {
+        self.http_out.iter().any(|grant| grant.covers(url))
+    }
+
+    /// Returns whether the guest may send requests at all.
+    pub(crate) fn has_http(&self) -> bool {
+        !self.http_out.is_empty()
+    }
+
+    /// Returns whether the configuration may refer to any secret.
+    pub(crate) fn has_secrets(&self) -> bool {
+        !self.secrets.is_empty()
+    }
+
+    /// Returns whether the configuration may refer to a secret.
+    pub(crate) fn secret(&self, name: &str) -> bool {
+        self.secrets.contains(name)
+    }
+
     /// Returns whether the guest may read facts that differ between requests for the same results.
     pub(crate) fn reads_requests(&self) -> bool {
         let flags = [self.raw_credential, self.client_address, self.path, self.query, self.identity];
@@ -125,13 +163,16 @@ impl Grants {
             (self.event_bodies, "event-bodies"),
             (self.flag_data, "flag-data"),
             (self.identity, "identity"),
+            (self.kv, "kv"),
             (self.path, "path"),
             (self.query, "query"),
         ];
         let flags = flags.into_iter().filter(|(given, _)| *given).map(|(_, name)| name.to_owned());
         let headers = self.headers.iter().map(|name| format!("header:{name}"));
         let attributes = self.context_attributes.iter().map(|pattern| format!("context-attributes:{pattern}"));
-        flags.chain(headers).chain(attributes).collect()
+        let destinations = self.http_out.iter().map(|grant| format!("http-out:{grant}"));
+        let secrets = self.secrets.iter().map(|name| format!("secret:{name}"));
+        flags.chain(headers).chain(attributes).chain(destinations).chain(secrets).collect()
     }
 }
 
@@ -163,5 +204,10 @@ mod tests {
         assert!(grants.context_attribute("plan") && !grants.context_attribute("email"));
         assert!(grants.reads_requests());
         assert_eq!(grants.names(), ["header:authorization", "context-attributes:pl*"]);
+        assert!(
+            grants.add("http-out:https://a.example/x") && !grants.add("http-out:a.example") && !grants.add("secret:")
+        );
+        assert!(!grants.secret("idp") && grants.add("secret:idp") && grants.secret("idp"));
+        assert_eq!(grants.names()[2..], ["http-out:https://a.example/x", "secret:idp"]);
     }
 }

@@ -165,6 +165,12 @@ pub enum LoadError {
         /// Message of the plugin.
         text: String,
     },
+    /// L08.
+    #[error("{}", .faults.join("; "))]
+    SecretUnavailable {
+        /// Each reference that cannot be resolved, with its place.
+        faults: Vec<String>,
+    },
     /// L09.
     #[error("`{what}` failed: {error}")]
     InitFailed {
@@ -249,6 +255,17 @@ fn hint(limit: u64) -> &'static str {
 }
 
 impl LoadError {
+    /// Returns the error with a text without secrets.
+    pub(crate) fn redacted(self, redact: impl Fn(&str) -> String) -> Self {
+        match self {
+            Self::ConfigInvalid { text } => Self::ConfigInvalid { text: redact(&text) },
+            Self::ConfigMismatch { faults } => {
+                Self::ConfigMismatch { faults: faults.iter().map(|fault| redact(fault)).collect() }
+            }
+            error => error,
+        }
+    }
+
     /// Returns the stable code (see "Error codes" in `plugins/README.md`).
     #[must_use]
     pub fn code(&self) -> &'static str {
@@ -265,7 +282,10 @@ impl LoadError {
             | Self::NameMismatch { .. }
             | Self::BadName { .. }
             | Self::DuplicateName { .. } => "L07",
-            Self::ConfigInvalid { .. } | Self::ConfigMismatch { .. } | Self::NoConfig => "L08",
+            Self::ConfigInvalid { .. }
+            | Self::ConfigMismatch { .. }
+            | Self::NoConfig
+            | Self::SecretUnavailable { .. } => "L08",
             Self::InitFailed { .. } | Self::InitTimeout { .. } => "L09",
             Self::SelfTestFailed { .. } => "L10",
             Self::HashMismatch { .. } => "L11",
@@ -294,7 +314,10 @@ impl LoadError {
             }
             Self::NameMismatch { .. } => "name-mismatch",
             Self::DuplicateName { .. } => "duplicate-name",
-            Self::ConfigInvalid { .. } | Self::ConfigMismatch { .. } | Self::NoConfig => "config-invalid",
+            Self::ConfigInvalid { .. }
+            | Self::ConfigMismatch { .. }
+            | Self::NoConfig
+            | Self::SecretUnavailable { .. } => "config-invalid",
             Self::InitFailed { .. } => "init-failed",
             Self::InitTimeout { .. } => "init-timeout",
             Self::SelfTestFailed { .. } => "self-test-failed",

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 use yardarm_core::hooks::ItemHead;
+use yardarm_launchdarkly_eval::model::Body;
 use yardarm_vendor::payload::PayloadItem;
 
+use crate::data::item_map::ItemMap;
 use crate::data::{Change, Item, Items, message};
 
 const FLAG: &str = "flag";
@@ -52,6 +54,37 @@ impl PayloadItem for Item {
 
 fn kind(item: &Item) -> &'static str {
     if matches!(item, Item::Flag(_)) { FLAG } else { SEGMENT }
+}
+
+/// Returns the items that a change to `before` has changed, empty for everything; `None` if there are none.
+pub(super) fn changed_heads(change: &Change, before: Option<&Items>) -> Option<Vec<ItemHead>> {
+    match (change, before) {
+        (Change::Patch(item), _) => Some(vec![item.head()]),
+        (Change::Put(_), None) => Some(Vec::new()),
+        (Change::Put(items), Some(before)) => {
+            let flags = differing(FLAG, &items.flags, &before.flags);
+            let heads: Vec<_> = flags.chain(differing(SEGMENT, &items.segments, &before.segments)).collect();
+            (!heads.is_empty()).then_some(heads)
+        }
+        (Change::SegmentsChanged, _) => None,
+    }
+}
+
+/// Returns the items of one kind that SDKs see differently than before.
+fn differing<'a, B: Body>(
+    kind: &'static str,
+    items: &'a ItemMap<B>,
+    before: &'a ItemMap<B>,
+) -> impl Iterator<Item = ItemHead> + 'a {
+    items.changes(before).filter_map(move |(key, item)| {
+        let (live, old) = (item.filter(|it| !it.is_deleted()), before.live(key));
+        let is_same = match (live, old) {
+            (Some(live), Some(old)) => live.json() == old.json(),
+            (live, old) => live.is_none() && old.is_none(),
+        };
+        let version = item.or(old).map_or(0, |it| u64::try_from(it.version()).unwrap_or(0));
+        (!is_same).then(|| ItemHead { kind, key: Arc::clone(key), version, is_deleted: live.is_none() })
+    })
 }
 
 /// Describes a change for the status page.

@@ -12,7 +12,7 @@ impl v0_1::host::log::Host for GuestState {
 
     fn log(&mut self, level: Level, message: String) -> wasmtime::Result<()> {
         if !self.is_warm_up {
-            write(&self.plugin, self.hook, level, &message);
+            write(&self.plugin, self.hook_name(), level, &message);
         }
         Ok(())
     }
@@ -33,7 +33,7 @@ pub(crate) fn write(plugin: &PluginContext, hook: &'static str, level: Level, me
     if plugin.counters.log.admit().is_none() {
         return;
     }
-    let line = clean(message);
+    let line = clean(&plugin.services.redactor.redact(message));
     let (name, generation) = (&*plugin.name, plugin.version.generation);
     match level {
         Level::Trace => tracing::trace!(target: "yardarm::guest", plugin = name, generation, hook, "{line}"),

@@ -16,7 +16,7 @@ use wasmtime_wasi::random::{Deterministic, WasiRandom};
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiView};
 
 use super::log;
-use crate::runtime::guest::{GuestState, PluginContext, START};
+use crate::runtime::guest::{GuestState, PluginContext};
 use crate::runtime::interface::v0_1::host::log::Level;
 
 /// The fixed time of the clocks of a plugin without the grant `clock`: 2020-01-01.
@@ -84,7 +84,7 @@ impl GuestState {
     /// Returns whether a hook is called. Before, during the start of an instance, a language runtime reads clocks and random
     /// numbers for its own use.
     fn is_in_hook(&self) -> bool {
-        self.hook != START
+        self.hook.is_some()
     }
 }
 
@@ -216,6 +216,7 @@ mod tests {
     use super::*;
     use crate::runtime::capability::fingerprint::Fingerprints;
     use crate::runtime::cpu_share::{CpuLimits, CpuShares};
+    use crate::services::PluginServices;
     use crate::vocabulary::{CalledVersion, Grants};
 
     #[test]
@@ -226,7 +227,7 @@ mod tests {
             Grants::default(),
             &serde_json::Map::new(),
             Arc::new(Fingerprints::new()),
-            (Arc::default(), CpuShares::new(CpuLimits::default()).of(&"zoo".into())),
+            (Arc::default(), CpuShares::new(CpuLimits::default()).of(&"zoo".into()), PluginServices::default()),
         );
         let mut lines =
             Lines { printer: Printer { plugin: Arc::new(plugin), level: Level::Info }, line: Vec::new(), printed: 0 };

@@ -33,14 +33,22 @@ mod generated {
             "yardarm:plugin/items.item-set": ItemSet,
             "yardarm:plugin/results.result-set": ResultSet,
         },
-        imports: { default: trappable },
+        imports: {
+            "yardarm:plugin/kv.get": async | trappable,
+            "yardarm:plugin/kv.set": async | trappable,
+            "yardarm:plugin/kv.compare-and-set": async | trappable,
+            "yardarm:plugin/kv.increment": async | trappable,
+            "yardarm:plugin/kv.delete": async | trappable,
+            "yardarm:plugin/http.send": async | trappable,
+            default: trappable,
+        },
         exports: { default: async },
     });
 }
 
 /// Interfaces that every plugin may import; they contain nothing that needs a grant as a whole.
-pub(crate) const ALWAYS_OFFERED: [&str; 8] =
-    ["types", "log", "metrics", "request", "context", "events", "items", "results"];
+pub(crate) const ALWAYS_OFFERED: [&str; 9] =
+    ["types", "log", "metrics", "request", "context", "events", "items", "results", "shared"];
 
 /// The positions of a component's exports.
 pub(crate) struct Indices {
@@ -51,6 +59,8 @@ pub(crate) struct Indices {
     payload_transform: Option<exports::payload_transform::GuestIndices>,
     context_enrichment: Option<exports::context_enrichment::GuestIndices>,
     evaluation_transform: Option<exports::evaluation_transform::GuestIndices>,
+    background: Option<exports::background::GuestIndices>,
+    change_listener: Option<exports::change_listener::GuestIndices>,
 }
 
 /// The functions of one hook of one instance.
@@ -60,6 +70,8 @@ pub(crate) enum Exports {
     PayloadTransform(exports::payload_transform::Guest),
     ContextEnrichment(exports::context_enrichment::Guest),
     EvaluationTransform(exports::evaluation_transform::Guest),
+    Background(exports::background::Guest),
+    ChangeListener(exports::change_listener::Guest),
 }
 
 /// Returns whether this adapter supports a guest built for `version`.
@@ -91,6 +103,8 @@ impl Indices {
             payload_transform: indices!(payload_transform, Hook::PayloadTransform.name()),
             context_enrichment: indices!(context_enrichment, Hook::ContextEnrichment.name()),
             evaluation_transform: indices!(evaluation_transform, Hook::EvaluationTransform.name()),
+            background: indices!(background, Hook::Background.name()),
+            change_listener: indices!(change_listener, Hook::ChangeListener.name()),
         })
     }
 
@@ -112,6 +126,8 @@ impl Indices {
             Hook::PayloadTransform => load!(PayloadTransform, payload_transform),
             Hook::ContextEnrichment => load!(ContextEnrichment, context_enrichment),
             Hook::EvaluationTransform => load!(EvaluationTransform, evaluation_transform),
+            Hook::Background => load!(Background, background),
+            Hook::ChangeListener => load!(ChangeListener, change_listener),
         })
     }
 }

@@ -3,19 +3,20 @@
 use std::sync::Arc;
 
 use wasmtime::component::Resource;
-use yardarm_core::hooks::{ContextAttribute, RequestId};
+use yardarm_core::hooks::{ContextAttribute, ItemHead, RequestId};
 
 use super::Exports;
 use super::context::Context;
 use super::data::{ItemSet, ResultSet};
 use super::events::Batch;
-use super::exports::context_enrichment;
+use super::exports::{background, change_listener, context_enrichment};
 use super::request::Request;
 use crate::runtime::guest::Instance;
 use crate::runtime::interface::{
-    Authenticate, Decision, Enrich, Filter, HookCall, RawAddition, RawEdit, RawEventEdit, RawResultEdit,
-    TransformPayload, TransformResults,
+    Announce, Authenticate, Decision, Enrich, Filter, HookCall, RawAddition, RawEdit, RawEventEdit, RawResultEdit,
+    Refresh, TransformPayload, TransformResults,
 };
+use crate::services::snapshot;
 use crate::vocabulary::{CallError, Hook, Outcome};
 
 const KIB: usize = 1 << 10;
@@ -231,5 +232,74 @@ impl HookCall for TransformResults<'_> {
         instance.take_back(context)?;
         instance.take_back(request)?;
         Ok(answer.map(|edits| edits.into_iter().map(RawResultEdit::from).collect()).map_err(CallError::from))
+    }
+}
+
+impl HookCall for Refresh {
+    const HOOK: Hook = Hook::Background;
+    /// What is published, if anything changes.
+    type Reply = Option<Vec<(String, Vec<u8>)>>;
+
+    fn request_id(&self) -> Option<RequestId> {
+        None
+    }
+
+    fn output_limit(&self, _: usize) -> usize {
+        snapshot::MOST_BYTES
+    }
+
+    fn output_size(reply: &Self::Reply) -> usize {
+        reply.iter().flatten().map(|(key, value)| key.len() + value.len()).sum()
+    }
+
+    fn outcome(reply: &Self::Reply) -> Outcome {
+        if reply.is_some() { Outcome::Changed } else { Outcome::Unchanged }
+    }
+
+    async fn ask(&self, instance: &mut Instance) -> wasmtime::Result<Result<Self::Reply, CallError>> {
+        let Exports::Background(guest) = &instance.exports else { return wrong_hook() };
+        let answer = guest.call_refresh(&mut instance.store).await?;
+        let pairs = |values: Vec<background::Value>| values.into_iter().map(|it| (it.key, it.value)).collect();
+        Ok(answer.map(|values| values.map(pairs)).map_err(CallError::from))
+    }
+}
+
+impl HookCall for Announce<'_> {
+    const HOOK: Hook = Hook::ChangeListener;
+    type Reply = ();
+
+    fn request_id(&self) -> Option<RequestId> {
+        None
+    }
+
+    fn output_limit(&self, _: usize) -> usize {
+        0
+    }
+
+    fn output_size((): &()) -> usize {
+        0
+    }
+
+    fn outcome((): &()) -> Outcome {
+        Outcome::Unchanged
+    }
+
+    async fn ask(&self, instance: &mut Instance) -> wasmtime::Result<Result<(), CallError>> {
+        let notice = self.notice;
+        let item = |head: &ItemHead| change_listener::ChangedItem {
+            kind: head.kind.to_owned(),
+            key: head.key.to_string(),
+            version: head.version,
+            deleted: head.is_deleted,
+        };
+        let changes = change_listener::Changes {
+            vendor: notice.environment.vendor().to_owned(),
+            environment: notice.environment.name().to_string(),
+            items: notice.items.iter().map(item).collect(),
+            left_out: notice.left_out,
+            at_ms: notice.at_ms,
+        };
+        let Exports::ChangeListener(guest) = &instance.exports else { return wrong_hook() };
+        Ok(guest.call_changed(&mut instance.store, &changes).await?.map_err(CallError::from))
     }
 }

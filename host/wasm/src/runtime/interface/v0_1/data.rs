@@ -39,7 +39,7 @@ impl GuestState {
     ///
     /// # Errors
     /// If one call may not read as many.
-    pub(super) fn count_lent(&mut self, bytes: usize) -> wasmtime::Result<()> {
+    pub(crate) fn count_lent(&mut self, bytes: usize) -> wasmtime::Result<()> {
         self.lent += bytes;
         if self.lent > MOST_LENT { Err(ReadTooMuch.into()) } else { Ok(()) }
     }

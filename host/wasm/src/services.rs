@@ -1,0 +1,87 @@
+//! What plugins use besides the input of a call: stored values, what their background task published, outbound requests
+//! and secrets. Nothing here runs a guest.
+
+pub(crate) mod http;
+pub(crate) mod kv;
+pub(crate) mod secrets;
+pub(crate) mod snapshot;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use yardarm_core::DataStore;
+
+use self::http::{HttpAccess, HttpClient};
+use self::kv::{KvSpace, KvSpaces};
+use self::secrets::{Redactor, Secrets};
+use self::snapshot::Snapshot;
+use crate::vocabulary::KvStorage;
+
+/// Settings of the services.
+#[derive(Debug, Clone, Default)]
+pub struct ServiceSettings {
+    /// Folder with a file per secret; none if absent.
+    pub secrets_dir: Option<PathBuf>,
+    /// Private networks that plugins may send requests to by host name.
+    pub private_networks: Vec<IpNet>,
+}
+
+/// The services of a gateway. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Services {
+    kv: Arc<KvSpaces>,
+    http: HttpClient,
+    pub(crate) secrets: Secrets,
+}
+
+/// The services of one version of a plugin.
+pub(crate) struct PluginServices {
+    pub(crate) kv: Arc<KvSpace>,
+    pub(crate) http: HttpAccess,
+    pub(crate) snapshot: Snapshot,
+    /// Removes the secrets of the plugin from its texts.
+    pub(crate) redactor: Redactor,
+    /// Whether calls that only warm the plugin up would have an effect on others.
+    pub(crate) is_live: bool,
+}
+
+impl Services {
+    /// Creates the services. Values of plugins on disk are in `store`.
+    pub(crate) fn new(settings: &ServiceSettings, store: Option<DataStore>) -> Self {
+        Self {
+            kv: Arc::new(KvSpaces::new(store)),
+            http: HttpClient::new(settings.private_networks.clone()),
+            secrets: Secrets::new(settings.secrets_dir.clone()),
+        }
+    }
+
+    /// Returns the stored values of a plugin. Blocks while they are read from the disk.
+    pub(crate) fn open_kv(&self, plugin: &Arc<str>, storage: KvStorage) -> Arc<KvSpace> {
+        self.kv.of(plugin, storage)
+    }
+
+    /// Returns the services of a new version of a plugin.
+    pub(crate) fn of(&self, kv: Arc<KvSpace>, redactor: Redactor) -> PluginServices {
+        PluginServices {
+            kv,
+            http: HttpAccess::new(self.http.clone()),
+            snapshot: Snapshot::default(),
+            redactor,
+            is_live: true,
+        }
+    }
+}
+
+impl Default for PluginServices {
+    /// Services that reach nothing: values in memory, and no outbound requests.
+    fn default() -> Self {
+        Self {
+            kv: Arc::new(KvSpace::in_memory()),
+            http: HttpAccess::none(),
+            snapshot: Snapshot::default(),
+            redactor: Redactor::default(),
+            is_live: false,
+        }
+    }
+}

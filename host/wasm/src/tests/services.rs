@@ -1,0 +1,252 @@
+//! Stored values, published values, secrets and outbound requests, in the hands of guests.
+
+use std::collections::VecDeque;
+
+use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use yardarm_testkit::guests;
+
+use super::*;
+
+/// A server that answers each request with the next of its responses, and then with the last one again.
+struct Server {
+    origin: String,
+    requests: Arc<Mutex<Vec<String>>>,
+    responses: Arc<Mutex<VecDeque<(u16, String)>>>,
+}
+
+impl Server {
+    async fn start(responses: &[(u16, &str)]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let origin = format!("http://{}", listener.local_addr().unwrap());
+        let requests = Arc::<Mutex<Vec<String>>>::default();
+        let responses: VecDeque<_> = responses.iter().map(|(status, body)| (*status, (*body).to_owned())).collect();
+        let server = Self { origin, requests, responses: Arc::new(Mutex::new(responses)) };
+        let (requests, responses) = (Arc::clone(&server.requests), Arc::clone(&server.responses));
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut buffer = vec![0; 8192];
+                let size = stream.read(&mut buffer).await.unwrap_or(0);
+                requests.lock().push(String::from_utf8_lossy(&buffer[..size]).into_owned());
+                let (status, body) = {
+                    let mut responses = responses.lock();
+                    if responses.len() > 1 { responses.pop_front().unwrap() } else { responses[0].clone() }
+                };
+                let head =
+                    format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+                let _ = stream.write_all((head + &body).as_bytes()).await;
+            }
+        });
+        server
+    }
+
+    /// Waits for a number of requests; returns their bodies.
+    async fn bodies(&self, count: usize) -> Vec<String> {
+        tokio::time::timeout(TEST_TIMEOUT, async {
+            while self.requests.lock().len() < count {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await
+        .expect("requests");
+        let requests = self.requests.lock();
+        requests.iter().map(|it| it.rsplit("\r\n\r\n").next().unwrap_or_default().to_owned()).collect()
+    }
+}
+
+fn gate(fragment: &str) -> Guest {
+    Guest::new("gate").hook(GuestHook::RequestAuth, fragment)
+}
+
+fn hits(admission: Result<Admission, HookFailure>) -> Option<u32> {
+    match admission.unwrap() {
+        Admission::Denied(denial) => denial.retry_after,
+        admission => panic!("{admission:?}"),
+    }
+}
+
+async fn eventually<T: PartialEq + std::fmt::Debug>(expected: T, mut actual: impl AsyncFnMut() -> T) {
+    let end = tokio::time::Instant::now() + TEST_TIMEOUT;
+    loop {
+        let now = actual().await;
+        if now == expected {
+            return;
+        }
+        assert!(tokio::time::Instant::now() < end, "{now:?} is not {expected:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+const WITH_KV: &[u8] = b"[plugin]\ngrants = [\"kv\"]\n[[bind]]\nhook = \"request-auth\"";
+
+#[tokio::test]
+async fn stored_values_outlive_instances_and_versions() {
+    let guest = gate(guests::COUNT_HITS).component().unwrap();
+    let fixture = Fixture::with(&[("gate.toml", WITH_KV), ("gate.wasm", &guest)]).await;
+    // The warm-up call has counted nothing.
+    assert_eq!(hits(fixture.authenticate().await), Some(1));
+    assert_eq!(hits(fixture.authenticate().await), Some(2));
+    let newer = gate(guests::COUNT_HITS).version("2.0.0").component().unwrap();
+    fixture.swap(|fixture| fixture.put("gate.wasm", &newer)).await;
+    assert_eq!(hits(fixture.authenticate().await), Some(3));
+}
+
+#[tokio::test]
+async fn values_on_disk_outlive_the_process() {
+    let data = DataDir::open().await;
+    let toml = String::from_utf8_lossy(WITH_KV).replace("grants", "kv = \"disk\"\ngrants");
+    let files: [(&str, &[u8]); 2] =
+        [("gate.toml", toml.as_bytes()), ("gate.wasm", &gate(guests::COUNT_HITS).component().unwrap())];
+    let fixture = Fixture::with_store(&files, Some(data.store.clone()), |_| ()).await;
+    assert_eq!(hits(fixture.authenticate().await), Some(1));
+    let fixture = fixture.restart(Some(data.store.clone())).await;
+    fixture.shows("the plugin", |status| status.ready).await;
+    assert_eq!(hits(fixture.authenticate().await), Some(2));
+}
+
+#[tokio::test]
+async fn services_need_their_grants() {
+    for (fragment, grant) in [(guests::COUNT_HITS, "\"kv\""), (guests::PUBLISH_FETCHED, "\"http-out:")] {
+        let hook = if fragment == guests::COUNT_HITS { GuestHook::RequestAuth } else { GuestHook::Background };
+        let guest = Guest::new("gate").hook(hook, fragment).component().unwrap();
+        let fixture = Fixture::with(&[("gate.wasm", &guest)]).await;
+        let (code, text) = fixture.refusal("gate");
+        assert!(code == "L06" && text.contains(grant), "{code} {text}");
+    }
+}
+
+#[tokio::test]
+async fn transforms_of_shared_data_have_no_stored_values() {
+    let toml = b"[plugin]\ngrants = [\"kv\"]\n[[bind]]\nhook = \"payload-transform\"";
+    let guest = Guest::new("hide").hook(GuestHook::PayloadTransform, guests::KEEP_HITS).component().unwrap();
+    let fixture = Fixture::with(&[("hide.toml", toml), ("hide.wasm", &guest)]).await;
+    assert_eq!(fixture.payload().await, Ok(vec![PayloadEdit::Drop(0)]));
+}
+
+#[tokio::test]
+async fn what_is_published_is_there_before_the_first_request() {
+    let server = Server::start(&[(200, "key-1"), (200, "key-2")]).await;
+    let toml = format!(
+        "[plugin]\ngrants = [\"http-out:{0}\"]\nconfig = {{ url = \"{0}/keys\" }}\n[[bind]]\nhook = \"request-auth\"\n\
+         [[bind]]\nhook = \"background\"\ninterval_s = 1",
+        server.origin
+    );
+    let guest = gate(guests::ECHO_SHARED).hook(GuestHook::Background, guests::PUBLISH_FETCHED).component().unwrap();
+    let fixture = Fixture::with(&[("gate.toml", toml.as_bytes()), ("gate.wasm", &guest)]).await;
+    assert_eq!(principal_of(fixture.authenticate().await), "key-1");
+    eventually("key-2".to_owned(), async || principal_of(fixture.authenticate().await)).await;
+    assert!(server.requests.lock()[0].starts_with("GET /keys HTTP/1.1\r\n"));
+    let calls = server.requests.lock().len();
+    fixture.remove("gate.wasm");
+    fixture.remove("gate.toml");
+    fixture.shows("no plugin", |status| status.plugins.iter().all(|it| it.active.is_none())).await;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert!(server.requests.lock().len() <= calls + 2, "the task ends with the plugin");
+}
+
+#[tokio::test]
+async fn a_background_task_that_fails_is_reported_and_repeated() {
+    let server = Server::start(&[(200, "late")]).await;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let nowhere = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let toml = |origin: &str| {
+        format!(
+            "[plugin]\ngrants = [\"http-out:{origin}\"]\nconfig = {{ url = \"{origin}/keys\" }}\n\
+             [[bind]]\nhook = \"request-auth\"\n[[bind]]\nhook = \"background\""
+        )
+    };
+    let guest = gate(guests::ECHO_SHARED).hook(GuestHook::Background, guests::PUBLISH_FETCHED).component().unwrap();
+    let fixture = Fixture::with(&[("gate.toml", toml(&nowhere).as_bytes()), ("gate.wasm", &guest)]).await;
+    assert!(matches!(fixture.authenticate().await, Ok(Admission::Denied(_))), "it abstains without a key");
+    let errors = fixture.plugin("gate").last_errors;
+    assert!(
+        errors.iter().any(|it| it.hook == crate::Hook::Background && it.text.contains("no response")),
+        "{errors:?}"
+    );
+    eventually(true, async || fixture.calls("gate", "guest-error") >= 2).await;
+    fixture.swap(|fixture| fixture.put("gate.toml", toml(&server.origin).as_bytes())).await;
+    assert_eq!(principal_of(fixture.authenticate().await), "late");
+}
+
+#[tokio::test]
+async fn flag_data_is_transformed_again_when_something_else_is_published() {
+    let toml = b"[plugin]\ngrants = [\"kv\"]\n[[bind]]\nhook = \"payload-transform\"\n\
+        [[bind]]\nhook = \"background\"\ninterval_s = 1";
+    let guest = Guest::new("hide")
+        .hook(GuestHook::PayloadTransform, guests::HIDE_PUBLISHED)
+        .hook(GuestHook::Background, guests::PUBLISH_COUNT)
+        .component()
+        .unwrap();
+    let fixture = Fixture::with(&[("hide.toml", toml), ("hide.wasm", &guest)]).await;
+    let identity = || fixture.hooks_of("prod").payload_transform.as_ref().unwrap().identity();
+    let before = identity();
+    assert_eq!(fixture.payload().await, Ok(vec![]));
+    eventually(Ok(vec![PayloadEdit::Drop(0)]), async || fixture.payload().await).await;
+    eventually(true, async || identity() != before).await;
+}
+
+#[tokio::test]
+async fn listeners_are_told_what_changed_and_again_if_they_fail() {
+    let server = Server::start(&[(503, ""), (200, "")]).await;
+    let toml = format!(
+        "[plugin]\ngrants = [\"http-out:{0}\"]\nconfig = {{ url = \"{0}/hook\" }}\n[[bind]]\nhook = \"change-listener\"\n\
+         environments = [\"prod\"]",
+        server.origin
+    );
+    let guest = Guest::new("hook").hook(GuestHook::ChangeListener, guests::POST_FIRST).component().unwrap();
+    let fixture = Fixture::with(&[("hook.toml", toml.as_bytes()), ("hook.wasm", &guest)]).await;
+    assert!(fixture.hooks_of("other").change_listener.is_none());
+    let head = |key: &str| ItemHead { kind: "flag", key: key.into(), version: 2, is_deleted: false };
+    let listeners = fixture.hooks_of("prod").change_listener.clone().unwrap();
+    listeners.changed(&label("prod"), &[head("first")]);
+    assert_eq!(server.bodies(2).await, ["first", "first"]);
+    listeners.changed(&label("prod"), &[]);
+    assert_eq!(server.bodies(3).await[2], "everything");
+    let newer =
+        Guest::new("hook").version("2.0.0").hook(GuestHook::ChangeListener, guests::POST_FIRST).component().unwrap();
+    fixture.swap(|fixture| fixture.put("hook.wasm", &newer)).await;
+    listeners.changed(&label("prod"), &[head("later")]);
+    assert_eq!(server.bodies(4).await[3], "later", "the old plan's listeners reach the new version");
+    assert_eq!(fixture.folder.metrics()[0].changes_left_out, 0);
+}
+
+#[tokio::test]
+async fn secrets_reach_the_plugin_and_no_text() {
+    let secrets = tempfile::tempdir().unwrap();
+    std::fs::write(secrets.path().join("idp"), "hunter2-canary\n").unwrap();
+    let toml = b"[plugin]\ngrants = [\"secret:idp\"]\nconfig = { key = { secret = \"idp\" } }\n\
+        [[bind]]\nhook = \"request-auth\"";
+    let dir = secrets.path().to_owned();
+    let set = |settings: &mut Settings| {
+        settings.services.secrets_dir = Some(dir.clone());
+        settings.verify_interval = Duration::from_millis(200);
+    };
+    let guest = gate(guests::ECHO_CONFIG).component().unwrap();
+    let fixture = Fixture::set_up(&[("gate.toml", toml), ("gate.wasm", &guest)], set).await;
+    assert_eq!(principal_of(fixture.authenticate().await), r#"{"key":"hunter2-canary"}"#);
+    let identity = fixture.folder.status().generation;
+
+    std::fs::write(secrets.path().join("idp"), "changed-canary").unwrap();
+    fixture.shows("the new secret", |status| status.generation > identity).await;
+    assert_eq!(principal_of(fixture.authenticate().await), r#"{"key":"changed-canary"}"#);
+
+    let loud = gate(guests::LOG_CONFIG).version("2.0.0").component().unwrap();
+    fixture.swap(|fixture| fixture.put("gate.wasm", &loud)).await;
+    assert!(fixture.authenticate().await.is_err());
+    let errors = fixture.plugin("gate").last_errors;
+    assert!(errors[0].text.contains(r#"{"key":"[secret]"}"#), "{errors:?}");
+    let status = serde_json::to_string(&fixture.folder.status()).unwrap();
+    assert!(!status.contains("canary"), "{status}");
+}
+
+#[tokio::test]
+async fn a_secret_that_is_missing_is_named_with_what_to_do() {
+    let toml = b"[plugin]\nconfig = { key = { secret = \"idp\" } }\n[[bind]]\nhook = \"request-auth\"";
+    let guest = gate(guests::ECHO_CONFIG).component().unwrap();
+    let fixture = Fixture::with(&[("gate.toml", toml), ("gate.wasm", &guest)]).await;
+    let (code, text) = fixture.refusal("gate");
+    assert_eq!(code, "L08");
+    assert!(text.contains("`plugin.config.key`: the secret `idp` needs the grant `secret:idp`"), "{text}");
+}
