@@ -25,6 +25,9 @@ pub mod host {
                 import yardarm:plugin/events@0.1.0;
                 import yardarm:plugin/items@0.1.0;
                 import yardarm:plugin/results@0.1.0;
+                import yardarm:plugin/kv@0.1.0;
+                import yardarm:plugin/http@0.1.0;
+                import yardarm:plugin/shared@0.1.0;
             }
         ",
         world: "yardarm:sdk/host",
@@ -129,4 +132,30 @@ pub mod evaluation_transform {
         default_bindings_module: "yardarm_plugin::__private::bindings::evaluation_transform",
     });
     pub use self::exports::yardarm::plugin::evaluation_transform::*;
+}
+
+pub mod background {
+    wit_bindgen::generate!({
+        path: "wit",
+        inline: "package yardarm:sdk; world background { export yardarm:plugin/background@0.1.0; }",
+        world: "yardarm:sdk/background",
+        with: { "yardarm:plugin/types@0.1.0": crate::bindings::host::types },
+        pub_export_macro: true,
+        export_macro_name: "export_background",
+        default_bindings_module: "yardarm_plugin::__private::bindings::background",
+    });
+    pub use self::exports::yardarm::plugin::background::*;
+}
+
+pub mod change_listener {
+    wit_bindgen::generate!({
+        path: "wit",
+        inline: "package yardarm:sdk; world change-listener { export yardarm:plugin/change-listener@0.1.0; }",
+        world: "yardarm:sdk/change-listener",
+        with: { "yardarm:plugin/types@0.1.0": crate::bindings::host::types },
+        pub_export_macro: true,
+        export_macro_name: "export_change_listener",
+        default_bindings_module: "yardarm_plugin::__private::bindings::change_listener",
+    });
+    pub use self::exports::yardarm::plugin::change_listener::*;
 }

@@ -9,8 +9,8 @@ use crate::{Plugin, PluginError, Result, from_config};
 
 /// Makes a component of a plugin: exports the lifecycle and the named hooks, and nothing else.
 ///
-/// Hooks are `request_auth`, `event_filter`, `payload_transform`, `context_enrichment` and `evaluation_transform`; the
-/// type must implement the trait of each named hook. The component gets a manifest: name, version and description come from the plugin's
+/// Hooks are `request_auth`, `event_filter`, `payload_transform`, `context_enrichment`, `evaluation_transform`, `background`
+/// and `change_listener`; the type must implement the trait of each named hook. The component gets a manifest: name, version and description come from the plugin's
 /// `Cargo.toml` and can be overridden; `manifest` adds further properties as a JSON object, such as the grants that the
 /// plugin wants, the JSON Schema of its configuration, and whether its instances keep state. In this order:
 ///
@@ -97,6 +97,12 @@ macro_rules! __export_hook {
     ($plugin:ty, evaluation_transform) => {
         $crate::__export_hook!($plugin, evaluation_transform, export_evaluation_transform, EvaluationTransform);
     };
+    ($plugin:ty, background) => {
+        $crate::__export_hook!($plugin, background, export_background, Background);
+    };
+    ($plugin:ty, change_listener) => {
+        $crate::__export_hook!($plugin, change_listener, export_change_listener, ChangeListener);
+    };
     ($plugin:ty, $module:ident, $export:ident, $hook:ident) => {
         const _: () = {
             const fn implemented<T: $crate::$hook>() {}
@@ -114,7 +120,8 @@ macro_rules! __export_hook {
         compile_error!(concat!(
             "unknown hook `",
             stringify!($unknown),
-            "`; hooks are request_auth, event_filter, payload_transform, context_enrichment and evaluation_transform"
+            "`; hooks are request_auth, event_filter, payload_transform, context_enrichment, evaluation_transform, ",
+            "background and change_listener"
         ));
     };
 }

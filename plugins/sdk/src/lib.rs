@@ -10,6 +10,8 @@
 //! | `payload-transform` | [`PayloadTransform`] | once per change of flag data, before SDKs see it |
 //! | `context-enrichment` | [`ContextEnrichment`] | before each evaluation: what else is known of the context? |
 //! | `evaluation-transform` | [`EvaluationTransform`] | for each set of results that a client-side SDK is sent |
+//! | `background` | [`Background`] | at an interval: what do the other hooks need? |
+//! | `change-listener` | [`ChangeListener`] | after changes of flag data are served |
 //!
 //! A complete plugin; its name, version and description are those of its `Cargo.toml`:
 //!
@@ -30,19 +32,24 @@
 //!
 //! The crate also builds natively, so logic is tested with plain `cargo test` for the host's target: [`testing`] has
 //! requests, events, contexts, flag data and results that are built in a line or two, and [`from_config`] creates a plugin
-//! from JSON text like the gateway. Logs go to standard error, metrics are discarded.
+//! from JSON text like the gateway. Logs go to standard error, metrics are discarded, and stored values, published values and
+//! responses to requests are those of the test.
 
 #![deny(unsafe_code)]
 
+mod background;
 #[doc(hidden)]
 pub mod bindings;
+mod change_listener;
 pub mod clock;
 mod context;
 mod context_enrichment;
 mod evaluation_transform;
 mod event_filter;
 mod export;
+pub mod http;
 pub mod json;
+pub mod kv;
 pub mod log;
 #[doc(hidden)]
 pub mod manifest;
@@ -52,8 +59,11 @@ mod payload_transform;
 mod plugin;
 mod request;
 mod request_auth;
+pub mod shared;
 pub mod testing;
 
+pub use self::background::Background;
+pub use self::change_listener::{ChangeListener, Changes};
 pub use self::context::{Context, ContextKey};
 pub use self::context_enrichment::{Attribute, ContextEnrichment};
 pub use self::evaluation_transform::{Evaluation, EvaluationTransform, ResultEdit, Results};

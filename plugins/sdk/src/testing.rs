@@ -14,6 +14,12 @@
 
 mod data;
 mod request;
+#[cfg(not(target_family = "wasm"))]
+mod services;
 
 pub use self::data::{Batch, Evaluated, Payload};
 pub use self::request::{TestContext, TestRequest};
+#[cfg(not(target_family = "wasm"))]
+pub(crate) use self::services::{http, kv, published};
+#[cfg(not(target_family = "wasm"))]
+pub use self::services::{publish, respond, take_sent};

@@ -8,6 +8,7 @@ use super::*;
 use crate::vocabulary::Grants;
 
 /// Serves `response` to each connection; returns the address, and a receiver of requests.
+#[expect(clippy::disallowed_methods, reason = "the server lives as long as the runtime of its test")]
 async fn server(response: impl Into<Vec<u8>>) -> (String, mpsc::Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let origin = format!("http://{}", listener.local_addr().unwrap());
