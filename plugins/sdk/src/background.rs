@@ -5,6 +5,9 @@ use crate::bindings::host::types;
 use crate::export::{Adapter, Exported, call_plugin};
 use crate::{Plugin, Result};
 
+/// Values by key: 1 to 256 bytes each.
+pub type Published = Vec<(String, Vec<u8>)>;
+
 /// Fetches or computes what other hooks of the plugin read with [`shared`](crate::shared), such as a key set or a table.
 pub trait Background: Plugin {
     /// Returns what is published from now on, by key, in place of everything before; `None` leaves it as it is. Up to 10,000
@@ -15,7 +18,7 @@ pub trait Background: Plugin {
     /// # Errors
     ///
     /// What was published before stays, and the host calls again soon.
-    fn refresh(&self) -> Result<Option<Vec<(String, Vec<u8>)>>>;
+    fn refresh(&self) -> Result<Option<Published>>;
 }
 
 impl<P: Background + Exported> generated::Guest for Adapter<P> {

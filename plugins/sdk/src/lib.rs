@@ -62,7 +62,7 @@ mod request_auth;
 pub mod shared;
 pub mod testing;
 
-pub use self::background::Background;
+pub use self::background::{Background, Published};
 pub use self::change_listener::{ChangeListener, Changes};
 pub use self::context::{Context, ContextKey};
 pub use self::context_enrichment::{Attribute, ContextEnrichment};
