@@ -9,6 +9,7 @@ mod guards;
 mod hostile;
 mod panics;
 mod payloads;
+mod resolving;
 mod rollback;
 mod samples;
 mod start;

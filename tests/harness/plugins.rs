@@ -4,8 +4,17 @@ use serde_json::json;
 use yardarm_testkit::guests::{self, Guest, GuestHook};
 use yardarm_testkit::{Call, until, within};
 
-use super::{ENV, KEY, cloud, eventually, flag, listens, segment, started, token};
+use super::{ENV, KEY, OTHER_ENV, OTHER_KEY, cloud, eventually, flag, listens, segment, started, token};
 use crate::plugins::{gate, gold, put, redactor, sample};
+use crate::running::{Running, harness_toml};
+
+const TENANTS: &str = r#"
+    [plugin]
+    name = "tenants"
+    grants = ["query"]
+    [[bind]]
+    hook = "route-resolver"
+"#;
 
 const HIDE: &str = r#"
     [plugin]
@@ -127,4 +136,51 @@ async fn flags_that_plugins_add_are_found_like_others() {
     .await;
     let answer = gateway.answers(&one).await;
     assert_eq!((answer.status, &answer.json()["value"]), (200, &json!("from a plugin")));
+}
+
+#[tokio::test]
+async fn resolvers_choose_the_environment_of_a_key() {
+    let cloud = cloud().await;
+    let dir = tempfile::TempDir::new().expect("a folder");
+    let toml = harness_toml(dir.path(), &cloud, &[KEY, OTHER_KEY], "").replacen(
+        "plugins.dir",
+        "plugins.delegated_auth = [\"test\"]\n        plugins.dir",
+        1,
+    );
+    std::fs::write(dir.path().join("yardarm.toml"), toml).expect("a file");
+    let gateway = Running::in_folder(dir).await;
+    gateway.wait_until_ready().await;
+    put(gateway.plugins(), "tenants.toml", TENANTS);
+    let tenants = Guest::new("tenants").hook(GuestHook::RouteResolver, guests::RESOLVE_QUERY).component();
+    put(gateway.plugins(), "tenants.wasm", tenants.expect("a guest"));
+    let exchange = |environment: &str, key: &str| {
+        Call::post(format!("/client/auth?{environment}"), json!({ "apiKey": key }).to_string())
+    };
+    eventually(&gateway, &exchange("test", KEY), "a resolver", |status, _| status == 401).await;
+    for (environment, key, expected) in [("prod", KEY, 200), ("test", OTHER_KEY, 200), ("prod", OTHER_KEY, 401)] {
+        assert_eq!(gateway.answers(&exchange(environment, key)).await.status, expected, "{environment} {key}");
+    }
+    // A request plugin decides about the callers of `test`, whatever key they have.
+    put(gateway.plugins(), "gate.toml", "[plugin]\nname = \"gate\"\n[[bind]]\nhook = \"request-auth\"\n");
+    let gate = Guest::new("gate").hook(GuestHook::RequestAuth, guests::ALLOW).component();
+    put(gateway.plugins(), "gate.wasm", gate.expect("a guest"));
+    eventually(&gateway, &exchange("test", "a key of nobody"), "a token", |status, _| status == 200).await;
+    let token = gateway.answers(&exchange("test", "another")).await.json()["authToken"].as_str().map(str::to_owned);
+    let token = format!("Bearer {}", token.expect("a token"));
+    let flags = Call::get(format!("/client/env/{OTHER_ENV}/feature-configs")).key(&token);
+    assert_eq!(gateway.answers(&flags).await.json()[0]["feature"], "other");
+    let elsewhere = Call::get(format!("/client/env/{ENV}/feature-configs")).key(&token);
+    assert_ne!(gateway.answers(&elsewhere).await.status, 200, "a token is for one environment");
+    assert_eq!(gateway.answers(&exchange("prod", "another")).await.status, 401, "not delegated");
+    let stream = Call::get("/stream?test").key(&token).header("API-Key", "another");
+    let opened = within("a stream", async {
+        loop {
+            let client = yardarm_testkit::SseClient::open(gateway.address, &stream).await;
+            if client.head().status != 503 {
+                return client.head().status;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    });
+    assert_eq!(opened.await, 200);
 }

@@ -9,6 +9,7 @@ mod evaluation;
 mod events;
 mod payload;
 mod request;
+mod resolver;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -28,6 +29,7 @@ pub use self::request::{
     Admission, AdmittedRequest, Denial, DenialClass, Identity, RequestAuth, RequestFacts, RequestHead, RequestId,
     RequestOrigin,
 };
+pub use self::resolver::{Resolution, RouteResolver};
 use crate::label::EnvironmentLabel;
 
 /// A future that a hook returns; hooks are trait objects, so their futures are boxed.
@@ -69,6 +71,12 @@ pub trait Plan: Send + Sync {
 
     /// Returns the chains of one environment.
     fn environment(&self, label: &EnvironmentLabel) -> Arc<EnvironmentHooks>;
+
+    /// Returns the resolvers of one vendor; `None` if there are none.
+    fn route_resolver(&self, vendor: &'static str) -> Option<Arc<dyn RouteResolver>> {
+        let _ = vendor;
+        None
+    }
 }
 
 /// The current plan. Cheap to clone; all clones see the same plan.

@@ -285,7 +285,8 @@ impl StreamRegistry {
                     let identity = plan.environment(&label).request_auth.as_ref().map_or(0, |it| it.identity());
                     chains.insert(label.clone(), identity).unwrap_or(0) != identity
                 });
-                if has_changed {
+                // Without a chain nothing admits a request that was left to request plugins.
+                if has_changed || session.request.facts.is_delegated {
                     due.push(session);
                 }
             }
@@ -295,11 +296,19 @@ impl StreamRegistry {
                 tokio::time::sleep_until(start + window.mul_f64(f64::from(index) / f64::from(count))).await;
                 // The newest chain decides, in case the plan has changed again meanwhile.
                 let chain = hooks.of(&session.request.facts.environment).request_auth.clone();
-                if let Some(chain) = chain
-                    && let Ok(Admission::Denied(denial)) = chain.authenticate(&session.request.facts).await
-                {
-                    let (environment, reason) = (&session.request.facts.environment, denial.reason.as_deref());
-                    tracing::info!(%environment, plugin = %denial.plugin, reason, "stream is no longer admitted");
+                let facts = &session.request.facts;
+                let is_admitted = match chain {
+                    None => !facts.is_delegated,
+                    Some(chain) => match chain.authenticate(facts).await {
+                        Ok(Admission::Denied(denial)) => {
+                            let (environment, reason) = (&facts.environment, denial.reason.as_deref());
+                            tracing::info!(%environment, plugin = %denial.plugin, reason, "stream is no longer admitted");
+                            false
+                        }
+                        Ok(Admission::Allowed { .. }) | Err(_) => true,
+                    },
+                };
+                if !is_admitted {
                     session.end(EndReason::ApprovalWithdrawn);
                 }
             }

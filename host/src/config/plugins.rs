@@ -1,13 +1,15 @@
 //! Settings of the plugin folder.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use yardarm_core::settings::{Reader, Size};
+use yardarm_core::settings::{Kind, Reader, Setting, Size};
 use yardarm_core::{choices, settings};
 use yardarm_wasm::{
-    AdmissionRules, AllAbstain, CacheLimits, CompileLimits, Compiler, CpuLimits, ServiceSettings, Trust,
+    AdmissionRules, AllAbstain, CacheLimits, CompileLimits, Compiler, CpuLimits, DelegatedEnvironments, Pattern,
+    ServiceSettings, Trust,
 };
 
 use super::HOUR;
@@ -34,6 +36,10 @@ settings! {
         /// What happens to a request when every request plugin of its environment abstains. `unavailable`: it is rejected
         /// with 503 and SDKs retry. `forbidden`: it is rejected with 403, after which SDKs stop. `allow`: it is admitted.
         pub all_abstain: AllAbstain as Abstention = "unavailable",
+        /// Environments that a `route-resolver` plugin may choose for a request that has no credential of them, if request
+        /// plugins are bound to them: these alone decide about their callers. Patterns for names, or for `vendor/name`, with
+        /// `*` and `?`.
+        pub delegated_auth: DelegatedEnvironments as Patterns,
         /// How long a component without a binding file waits for it before it is bound to the hooks it exports, so that a
         /// component that is copied before its binding file does not run without it; `0s` does not wait.
         pub settle_time: Duration = "500ms", in Duration::ZERO..=Duration::from_secs(60),
@@ -95,6 +101,17 @@ settings! {
     }
 }
 
+/// Format of `plugins.delegated_auth`.
+enum Patterns {}
+
+impl Setting<DelegatedEnvironments> for Patterns {
+    const KIND: Kind = Kind::List;
+
+    fn read(reader: &mut Reader<'_>, path: &str) -> DelegatedEnvironments {
+        reader.list(path).iter().map(|text| Pattern::from(&**text)).collect()
+    }
+}
+
 /// Format of `plugins.trust`.
 enum TrustedFolders {}
 
@@ -129,6 +146,7 @@ impl PluginConfig {
             probation: self.probation,
             compiler: self.compiler.clone(),
             compile_limits: self.compile,
+            delegated_auth: Arc::clone(&self.delegated_auth),
             services: ServiceSettings {
                 secrets_dir: self.secrets_dir.clone(),
                 private_networks: self.http_private_networks.clone(),

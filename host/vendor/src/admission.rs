@@ -7,8 +7,8 @@ use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, U
 use tracing::Span;
 use tracing::field::{Empty, display};
 use yardarm_core::hooks::{
-    Admission, AdmittedRequest, Denial, DenialClass, HookFailure, Hooks, Plan, RequestFacts, RequestHead, RequestId,
-    RequestOrigin,
+    Admission, AdmittedRequest, Denial, DenialClass, HookFailure, Plan, RequestFacts, RequestHead, RequestId,
+    RequestOrigin, Resolution,
 };
 use yardarm_core::{EnvironmentLabel, Secret, retry_after};
 
@@ -92,18 +92,37 @@ pub fn facts(
         client: origin.and_then(|it| it.client),
         peer: origin.map(|it| it.peer),
         is_tls: origin.is_some_and(|it| it.is_tls),
+        is_delegated: false,
     }
 }
 
-/// Calls the request plugins of an environment.
+/// Calls the resolvers of a vendor; `facts` are those of the request before its environment is known.
+///
+/// # Errors
+/// When a required plugin cannot decide.
+pub fn resolve<'p>(
+    plan: &'p dyn Plan,
+    vendor: &'static str,
+    facts: &dyn Fn(EnvironmentLabel) -> RequestFacts,
+) -> impl Future<Output = Result<Option<Resolution>, Refusal>> + Send + use<'p> {
+    let call = plan.route_resolver(vendor).map(|it| (it, Arc::new(facts(EnvironmentLabel::new(vendor, "")))));
+    async move {
+        let Some((resolver, facts)) = call else { return Ok(None) };
+        Ok(resolver.resolve(&facts).await?)
+    }
+}
+
+/// Calls the request plugins of an environment. `plan` serves the request to its end.
 ///
 /// # Errors
 /// When a plugin denies the request, or a required one cannot decide.
-pub async fn admit(hooks: &Hooks, facts: RequestFacts) -> Result<Admitted, Refusal> {
-    let plan = hooks.pin();
+pub async fn admit(plan: Arc<dyn Plan>, facts: RequestFacts) -> Result<Admitted, Refusal> {
     let chains = plan.environment(&facts.environment);
     let facts = Arc::new(facts);
     let (identity, response_headers) = match &chains.request_auth {
+        None if facts.is_delegated => {
+            return Err(Refusal::Denied(Denial::new("none".into(), DenialClass::Unavailable)));
+        }
         None => (None, Vec::new()),
         Some(chain) => match chain.authenticate(&facts).await? {
             Admission::Allowed { identity, response_headers } => (identity, response_headers),
@@ -114,6 +133,14 @@ pub async fn admit(hooks: &Hooks, facts: RequestFacts) -> Result<Admitted, Refus
         Span::current().record("principal", &*identity.principal);
     }
     Ok(Admitted { plan, request: AdmittedRequest { facts, identity }, response_headers })
+}
+
+/// Returns the refusal of a request for which plugins have chosen an environment that does not exist.
+#[must_use]
+pub fn no_such_environment(chosen: &Resolution) -> Refusal {
+    let Resolution { plugin, environment, .. } = chosen;
+    tracing::debug!(%plugin, %environment, "a plugin has chosen an environment that does not exist");
+    Refusal::Failed(HookFailure { plugin: Arc::clone(plugin), class: "output-invalid" })
 }
 
 impl Admitted {

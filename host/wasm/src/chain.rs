@@ -5,6 +5,7 @@ pub(crate) mod check;
 mod enriched;
 mod link;
 mod overlay;
+mod resolver;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use self::batch::EditedBatch;
 use self::enriched::EnrichedContext;
 pub(crate) use self::link::{ChainLink, MissingRequired};
 use self::overlay::{EditedPayload, EditedResults};
+pub(crate) use self::resolver::ResolverChain;
 use crate::runtime::interface::{Authenticate, Decision, Enrich, Filter, TransformPayload, TransformResults};
 use crate::vocabulary::{AdmissionRules, AllAbstain, CallError, Policy};
 
@@ -87,6 +89,12 @@ impl Chain {
             AllAbstain::Forbidden => Some(DenialClass::Forbidden),
             AllAbstain::Unavailable => Some(DenialClass::Unavailable),
         };
+        if facts.is_delegated && !is_allowed {
+            let plugin = self.steps.first().map_or_else(|| "none".into(), |link| Arc::clone(link.name()));
+            let reason = Some("no plugin allows the request, which has no credential of the environment".to_owned());
+            let class = class.unwrap_or(DenialClass::Forbidden);
+            return Ok(Admission::Denied(Denial { reason, ..Denial::new(plugin, class) }));
+        }
         match (abstained, class) {
             (Some(link), Some(class)) if !is_allowed => {
                 let reason = Some("every plugin of the chain abstained".to_owned());

@@ -48,7 +48,7 @@ use crate::staging::Stager;
 use crate::staging::cache::{Cache, CacheLimits};
 use crate::staging::compilation::{Compilation, CompileLimits, Compiler, Quarantine};
 use crate::status::{FolderStatus, PluginMetrics, View};
-use crate::vocabulary::{AdmissionRules, AllCounters};
+use crate::vocabulary::{AdmissionRules, AllCounters, DelegatedEnvironments};
 
 /// Time limit for reading binding files before the first request, on a file system that does not respond.
 const FIRST_LOOK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -66,6 +66,8 @@ pub struct Settings {
     pub auto_bind: bool,
     /// Rules for the decisions of `request-auth` chains.
     pub admission: AdmissionRules,
+    /// Environments whose callers need no credential of theirs, if a resolver chooses them.
+    pub delegated_auth: DelegatedEnvironments,
     /// Folder of the cache of compiled components, in the data folder; no cache if absent, or if the data folder belongs
     /// to another user. Its index is in the store of the data folder.
     pub cache_dir: Option<PathBuf>,
@@ -123,6 +125,7 @@ impl Default for Settings {
             trust: Trust::default(),
             auto_bind: true,
             admission: AdmissionRules::default(),
+            delegated_auth: DelegatedEnvironments::default(),
             cache_dir: None,
             cache_limits: CacheLimits::default(),
             compiler: Compiler::default(),

@@ -63,9 +63,9 @@ pub use self::tooling::{
     TestReport, Times, WantedGrantReport, bench_file, inspect_file, pack, test_file,
 };
 pub use self::vocabulary::{
-    AdmissionRules, AllAbstain, Bind, CALL_SECONDS, CompileStop, GuestSeries, GuestValue, Hook, HookMetrics,
-    InstanceMetrics, Isolation, LastError, LoadError, Pattern, Phase, Policy, Required, RollbackReason, StagingStep,
-    StatePolicy,
+    AdmissionRules, AllAbstain, Bind, CALL_SECONDS, CompileStop, DelegatedEnvironments, GuestSeries, GuestValue, Hook,
+    HookMetrics, InstanceMetrics, Isolation, LastError, LoadError, Pattern, Phase, Policy, Required, RollbackReason,
+    StagingStep, StatePolicy,
 };
 
 #[cfg(test)]

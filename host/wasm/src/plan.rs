@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 use yardarm_core::EnvironmentLabel;
-use yardarm_core::hooks::{EnvironmentHooks, Plan};
+use yardarm_core::hooks::{EnvironmentHooks, Plan, RouteResolver};
 
 use crate::call::BindingInstance;
-use crate::chain::{Chain, ChainLink, MissingRequired};
+use crate::chain::{Chain, ChainLink, MissingRequired, ResolverChain};
 use crate::notices::{Listeners, Mailbox};
 use crate::plugin::Plugin;
-use crate::vocabulary::{AdmissionRules, Hook};
+use crate::vocabulary::{AdmissionRules, DelegatedEnvironments, Hook};
 
 /// All chains of all environments.
 pub(crate) struct PluginPlan {
@@ -21,6 +21,7 @@ pub(crate) struct PluginPlan {
     admission: AdmissionRules,
     /// The mailboxes of plugins with a `change-listener`, with its bindings.
     listeners: Vec<(Arc<Mailbox>, Vec<Arc<BindingInstance>>)>,
+    resolver: Option<Arc<ResolverChain>>,
     environments: RwLock<HashMap<EnvironmentLabel, Arc<EnvironmentHooks>>>,
 }
 
@@ -30,7 +31,7 @@ impl PluginPlan {
         generation: u64,
         plugins: impl IntoIterator<Item = &'a Arc<Plugin>>,
         missing: impl IntoIterator<Item = MissingRequired>,
-        admission: AdmissionRules,
+        (admission, delegated): (AdmissionRules, &DelegatedEnvironments),
     ) -> Self {
         let mut steps: [Vec<ChainLink>; Hook::ALL.len()] = Default::default();
         let mut listeners = Vec::new();
@@ -51,7 +52,9 @@ impl PluginPlan {
         for chain in &mut steps {
             chain.sort_by(|a, b| a.place().cmp(&b.place()));
         }
-        Self { generation, steps, admission, listeners, environments: RwLock::default() }
+        let (resolvers, request_auth) = (&steps[Hook::RouteResolver.index()], &steps[Hook::RequestAuth.index()]);
+        let resolver = ResolverChain::new(resolvers, request_auth, delegated);
+        Self { generation, steps, admission, listeners, resolver, environments: RwLock::default() }
     }
 
     /// Returns the order of one hook over all environments.
@@ -92,5 +95,9 @@ impl Plan for PluginPlan {
         });
         let mut known = self.environments.write();
         Arc::clone(known.entry(label.clone()).or_insert(hooks))
+    }
+
+    fn route_resolver(&self, _: &'static str) -> Option<Arc<dyn RouteResolver>> {
+        self.resolver.clone().map(|resolver| resolver as _)
     }
 }

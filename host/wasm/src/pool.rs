@@ -55,7 +55,9 @@ impl Pool {
     /// Returns the maximum number of concurrent calls of one hook of a plugin.
     pub(crate) fn usual_limit(hook: Hook) -> usize {
         match hook {
-            Hook::RequestAuth | Hook::ContextEnrichment | Hook::EvaluationTransform => 2 * processors(),
+            Hook::RequestAuth | Hook::RouteResolver | Hook::ContextEnrichment | Hook::EvaluationTransform => {
+                2 * processors()
+            }
             Hook::EventFilter => processors(),
             Hook::PayloadTransform => 2,
             Hook::Background | Hook::ChangeListener => 1,

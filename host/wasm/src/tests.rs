@@ -10,6 +10,7 @@ mod guards;
 mod hooks;
 mod policies;
 mod reports;
+mod resolver;
 mod rollback;
 mod services;
 mod sets;

@@ -159,3 +159,19 @@ pub mod change_listener {
     });
     pub use self::exports::yardarm::plugin::change_listener::*;
 }
+
+pub mod route_resolver {
+    wit_bindgen::generate!({
+        path: "wit",
+        inline: "package yardarm:sdk; world route-resolver { export yardarm:plugin/route-resolver@0.1.0; }",
+        world: "yardarm:sdk/route-resolver",
+        with: {
+            "yardarm:plugin/types@0.1.0": crate::bindings::host::types,
+            "yardarm:plugin/request@0.1.0": crate::bindings::host::request,
+        },
+        pub_export_macro: true,
+        export_macro_name: "export_route_resolver",
+        default_bindings_module: "yardarm_plugin::__private::bindings::route_resolver",
+    });
+    pub use self::exports::yardarm::plugin::route_resolver::*;
+}

@@ -9,8 +9,8 @@ use crate::{Plugin, PluginError, Result, from_config};
 
 /// Makes a component of a plugin: exports the lifecycle and the named hooks, and nothing else.
 ///
-/// Hooks are `request_auth`, `event_filter`, `payload_transform`, `context_enrichment`, `evaluation_transform`, `background`
-/// and `change_listener`; the type must implement the trait of each named hook. The component gets a manifest: name, version and description come from the plugin's
+/// Hooks are `request_auth`, `event_filter`, `payload_transform`, `context_enrichment`, `evaluation_transform`, `background`,
+/// `change_listener` and `route_resolver`; the type must implement the trait of each named hook. The component gets a manifest: name, version and description come from the plugin's
 /// `Cargo.toml` and can be overridden; `manifest` adds further properties as a JSON object, such as the grants that the
 /// plugin wants, the JSON Schema of its configuration, and whether its instances keep state. In this order:
 ///
@@ -103,6 +103,9 @@ macro_rules! __export_hook {
     ($plugin:ty, change_listener) => {
         $crate::__export_hook!($plugin, change_listener, export_change_listener, ChangeListener);
     };
+    ($plugin:ty, route_resolver) => {
+        $crate::__export_hook!($plugin, route_resolver, export_route_resolver, RouteResolver);
+    };
     ($plugin:ty, $module:ident, $export:ident, $hook:ident) => {
         const _: () = {
             const fn implemented<T: $crate::$hook>() {}
@@ -121,7 +124,7 @@ macro_rules! __export_hook {
             "unknown hook `",
             stringify!($unknown),
             "`; hooks are request_auth, event_filter, payload_transform, context_enrichment, evaluation_transform, ",
-            "background and change_listener"
+            "background, change_listener and route_resolver"
         ));
     };
 }

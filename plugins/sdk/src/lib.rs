@@ -10,6 +10,7 @@
 //! | `payload-transform` | [`PayloadTransform`] | once per change of flag data, before SDKs see it |
 //! | `context-enrichment` | [`ContextEnrichment`] | before each evaluation: what else is known of the context? |
 //! | `evaluation-transform` | [`EvaluationTransform`] | for each set of results that a client-side SDK is sent |
+//! | `route-resolver` | [`RouteResolver`] | before the credential of a request is looked up: which environment is it for? |
 //! | `background` | [`Background`] | at an interval: what do the other hooks need? |
 //! | `change-listener` | [`ChangeListener`] | after changes of flag data are served |
 //!
@@ -59,6 +60,7 @@ mod payload_transform;
 mod plugin;
 mod request;
 mod request_auth;
+mod route_resolver;
 pub mod shared;
 pub mod testing;
 
@@ -73,6 +75,7 @@ pub use self::payload_transform::{Edit, ItemHead, Items, PayloadTransform};
 pub use self::plugin::{NoConfig, Plugin, PluginError, Result, from_config};
 pub use self::request::{Credential, Request};
 pub use self::request_auth::{Admission, Decision, Denial, DenialClass, Identity, RequestAuth};
+pub use self::route_resolver::RouteResolver;
 
 /// Used by the expansion of [`export!`]. Not part of the public interface.
 #[doc(hidden)]

@@ -32,6 +32,8 @@ pub enum GuestHook {
     Background,
     /// `change-listener`
     ChangeListener,
+    /// `route-resolver`
+    RouteResolver,
 }
 
 /// A guest to be built.
@@ -304,6 +306,7 @@ impl GuestHook {
             Self::EvaluationTransform => "evaluation-transform",
             Self::Background => "background",
             Self::ChangeListener => "change-listener",
+            Self::RouteResolver => "route-resolver",
         }
     }
 
@@ -315,6 +318,7 @@ impl GuestHook {
             Self::PayloadTransform | Self::EvaluationTransform => "transform",
             Self::Background => "refresh",
             Self::ChangeListener => "changed",
+            Self::RouteResolver => "resolve",
         }
     }
 
@@ -322,7 +326,7 @@ impl GuestHook {
         const REQUEST: Passed = ("request", "request", "request");
         const CONTEXT: Passed = ("context", "context", "context");
         match self {
-            Self::RequestAuth => &[REQUEST],
+            Self::RequestAuth | Self::RouteResolver => &[REQUEST],
             Self::EventFilter => &[REQUEST, ("batch", "events", "batch")],
             Self::PayloadTransform => &[("set", "items", "item-set")],
             Self::ContextEnrichment => &[REQUEST, CONTEXT],
@@ -438,6 +442,8 @@ fragments! {
     PUBLISH_FETCHED = "publish-fetched.wat";
     /// `change-listener`: posts the key of the first item, or `everything`, to the configured URL.
     POST_FIRST = "post-first.wat";
+    /// `route-resolver`: the query is the name of the environment.
+    RESOLVE_QUERY = "resolve-query.wat";
     /// Any hook: logs the configuration, and fails with it as the text.
     LOG_CONFIG = "log-config.wat";
     /// `event-filter`: keeps everything.
@@ -517,6 +523,7 @@ mod tests {
             }
             "publish-count.wat" | "publish-fetched.wat" => GuestHook::Background,
             "post-first.wat" => GuestHook::ChangeListener,
+            "resolve-query.wat" => GuestHook::RouteResolver,
             _ => GuestHook::RequestAuth,
         }
     }

@@ -35,6 +35,9 @@ pub struct RequestFacts {
     pub peer: Option<IpAddr>,
     /// Whether the connection is encrypted.
     pub is_tls: bool,
+    /// Whether the request needs a request plugin that allows it, because it has no credential of the environment that a
+    /// resolver has chosen.
+    pub is_delegated: bool,
 }
 
 /// An admitted request: its facts, and the caller as request plugins know it. Cheap to clone.
@@ -82,6 +85,7 @@ impl RequestFacts {
             client: None,
             peer: None,
             is_tls: false,
+            is_delegated: false,
         }
     }
 }

@@ -8,8 +8,9 @@ use axum::response::{IntoResponse, Response};
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode};
-use yardarm_core::Secret;
+use yardarm_core::hooks::{Plan, RequestFacts};
 use yardarm_core::registry::RouteTag;
+use yardarm_core::{EnvironmentLabel, Secret};
 use yardarm_vendor::admission::{self, Admitted, RequestParts};
 
 use super::rejection::Rejection;
@@ -64,7 +65,8 @@ pub(super) async fn admit(
     };
     let credential = token.or_else(|| bearers(request.headers()).next().map(Secret::new));
     let parts = RequestParts { method: request.method(), headers: request.headers(), extensions: request.extensions() };
-    let caller = match authorize(&downstream, environment, info, &parts, credential).await {
+    let facts = facts(environment.label.clone(), info, &parts, credential);
+    let caller = match authorize(downstream.hooks.pin(), environment, facts).await {
         Ok(caller) => caller,
         Err(rejection) => return rejection.into_response(),
     };
@@ -97,16 +99,23 @@ pub(super) async fn require_token(
 /// # Errors
 /// When a plugin denies the request, or fails.
 pub(super) async fn authorize(
-    downstream: &Downstream,
+    plan: Arc<dyn Plan>,
     environment: Arc<HarnessEnvironment>,
+    facts: RequestFacts,
+) -> Result<Caller, Rejection> {
+    let admitted = admission::admit(plan, facts).await?;
+    Ok(Caller { environment, admitted })
+}
+
+/// Returns the facts about a request.
+pub(super) fn facts(
+    environment: EnvironmentLabel,
     info: RouteInfo,
     parts: &RequestParts<'_>,
     credential: Option<Secret>,
-) -> Result<Caller, Rejection> {
+) -> RequestFacts {
     let sdk = kind_of_sdk(parts.headers).unwrap_or(info.sdk);
-    let facts = admission::facts(environment.label.clone(), info.id.as_str(), sdk, parts, credential);
-    let admitted = admission::admit(&downstream.hooks, facts).await?;
-    Ok(Caller { environment, admitted })
+    admission::facts(environment, info.id.as_str(), sdk, parts, credential)
 }
 
 /// Returns the claims of the token, and the token; `None` if none is required. Proxies may add an `Authorization` of their own,

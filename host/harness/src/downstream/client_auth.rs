@@ -9,17 +9,18 @@ use http::request::Parts;
 use serde::Deserialize;
 use serde_json::json;
 use yardarm_core::Secret;
+use yardarm_core::hooks::{RequestFacts, Resolution};
 use yardarm_harness_eval::lenient_json;
 use yardarm_harness_eval::model::Target;
-use yardarm_vendor::admission::{Admitted, RequestParts};
+use yardarm_vendor::admission::{self, Admitted, RequestParts};
 use yardarm_vendor::body::collect;
 
-use super::auth::{Caller, RouteInfo, authorize};
+use super::auth::{Caller, RouteInfo, authorize, facts};
 use super::rejection::{Rejection, json_body};
 use super::state::{Downstream, is_large};
 use crate::environments::{HarnessEnvironment, Lookup};
-use crate::identity::KeyHash;
 use crate::identity::tokens::Subject;
+use crate::identity::{KeyHash, VENDOR};
 
 /// Largest body in bytes. Keys are small, but targets may have many attributes.
 const MAX_BODY: usize = 1 << 20;
@@ -61,11 +62,10 @@ async fn try_exchange(
     let is_large = charge.is_some();
     let validates = downstream.config.validate_targets;
     let (key, target) = downstream.work(is_large, move || read(&body, validates)).await??;
-    let hash = KeyHash::of(key.expose());
     // Client SDKs present a target, server SDKs do not.
     let info = RouteInfo { sdk: if target.is_some() { "client" } else { info.sdk }, ..info };
-    let caller = match admit(downstream, info, &parts, &hash, &key).await {
-        Ok(caller) => caller,
+    let (caller, hash) = match admit(downstream, info, &parts, &key).await {
+        Ok(admitted) => admitted,
         Err(rejection) => {
             if is_large {
                 downstream.readers.discard((target, charge));
@@ -88,21 +88,46 @@ async fn try_exchange(
     Ok((token, caller.admitted))
 }
 
-/// Admits a caller who presents `key`.
+/// Admits a caller who presents `key`; returns the key that its token is for.
 async fn admit(
     downstream: &Downstream,
     info: RouteInfo,
     parts: &Parts,
-    hash: &KeyHash,
     key: &Secret,
-) -> Result<Caller, Rejection> {
-    let environment = match downstream.environments.by_key(hash) {
-        Lookup::Found(environment) => environment,
-        Lookup::NotYet => return Err(Rejection::NotReady),
-        Lookup::Unknown => return Err(Rejection::UnknownKey),
-    };
+) -> Result<(Caller, KeyHash), Rejection> {
     let parts = RequestParts { method: &parts.method, headers: &parts.headers, extensions: &parts.extensions };
-    authorize(downstream, environment, info, &parts, Some(key.clone())).await
+    let plan = downstream.hooks.pin();
+    let facts = |label| facts(label, info, &parts, Some(key.clone()));
+    let chosen = admission::resolve(&*plan, VENDOR, &facts).await?;
+    let (environment, hash) = find(downstream, key, chosen.as_ref())?;
+    let is_delegated = chosen.is_some_and(|it| it.is_delegated);
+    let facts = RequestFacts { is_delegated, ..facts(environment.label.clone()) };
+    let caller = authorize(plan, environment, facts).await?;
+    Ok((caller, hash))
+}
+
+/// Finds the environment of a key, or the one that plugins have chosen.
+pub(super) fn find(
+    downstream: &Downstream,
+    key: &Secret,
+    chosen: Option<&Resolution>,
+) -> Result<(Arc<HarnessEnvironment>, KeyHash), Rejection> {
+    let environments = &downstream.environments;
+    let hash = KeyHash::of(key.expose());
+    if let Some(chosen) = chosen.filter(|it| it.is_delegated) {
+        let found = environments.by_name(&chosen.environment);
+        let environment = found.ok_or_else(|| admission::no_such_environment(chosen))?;
+        // A token belongs to a key, and ends with it.
+        let own = environments.keys_of(&environment).into_iter().next().ok_or(Rejection::NotReady)?;
+        return Ok((environment, own));
+    }
+    match environments.by_key(&hash) {
+        Lookup::Found(environment) if chosen.is_none_or(|it| it.environment == *environment.label.name()) => {
+            Ok((environment, hash))
+        }
+        Lookup::NotYet => Err(Rejection::NotReady),
+        Lookup::Found(_) | Lookup::Unknown => Err(Rejection::UnknownKey),
+    }
 }
 
 /// Remembers the target of an admitted caller, and queues its registration.

@@ -8,16 +8,18 @@ use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use yardarm_core::Secret;
+use yardarm_core::hooks::RequestFacts;
 use yardarm_core::registry::RouteTag;
-use yardarm_vendor::admission::RequestParts;
+use yardarm_vendor::admission::{self, RequestParts};
 use yardarm_vendor::stream_response::{Start, register, respond};
 
-use super::auth::{RouteInfo, TokenClaims, authorize};
+use super::auth::{RouteInfo, TokenClaims, authorize, facts};
+use super::client_auth::find;
 use super::rejection::Rejection;
 use super::state::Downstream;
 use crate::data::dataset::heartbeat;
-use crate::environments::{Connection, Lookup};
-use crate::identity::KeyHash;
+use crate::environments::Connection;
+use crate::identity::VENDOR;
 
 const API_KEY: HeaderName = HeaderName::from_static("api-key");
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -48,19 +50,22 @@ async fn open(
     if !downstream.config.serves_streams() {
         return Err(Rejection::StreamingDisabled);
     }
-    let hash = KeyHash::of(key);
-    let environment = match downstream.environments.by_key(&hash) {
-        Lookup::Found(environment) => environment,
-        Lookup::NotYet => return Err(Rejection::NotReady),
+    let credential = Secret::new(key);
+    let request = RequestParts { method: &parts.method, headers: &parts.headers, extensions: &parts.extensions };
+    let plan = downstream.hooks.pin();
+    let facts = |label| facts(label, info, &request, Some(credential.clone()));
+    let chosen = admission::resolve(&*plan, VENDOR, &facts).await?;
+    let (environment, hash) = find(downstream, &credential, chosen.as_ref()).map_err(|rejection| match rejection {
         // The vendor's relay repeats the key in this error; here it is left out.
-        Lookup::Unknown => return Err(Rejection::NotFound("no environment found for this apiKey".to_owned())),
-    };
+        Rejection::UnknownKey => Rejection::NotFound("no environment found for this apiKey".to_owned()),
+        other => other,
+    })?;
     if token_environment.is_some_and(|it| it != environment.identity.id) {
         return Err(Rejection::OtherEnvironment);
     }
-    let credential = Some(Secret::new(key));
-    let request = RequestParts { method: &parts.method, headers: &parts.headers, extensions: &parts.extensions };
-    let caller = authorize(downstream, environment, info, &request, credential).await?;
+    let is_delegated = chosen.is_some_and(|it| it.is_delegated);
+    let facts = RequestFacts { is_delegated, ..facts(environment.label.clone()) };
+    let caller = authorize(plan, environment, facts).await?;
     let environment = &caller.environment;
     let snapshot = environment.data.snapshot().ok_or(Rejection::SourceLost)?;
     // The end of the upstream stream, or of the key, ends the streams that are registered at that time, so both are checked

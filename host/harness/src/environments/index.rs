@@ -62,6 +62,11 @@ impl Environments {
         self.0.index.load().by_id.get(id).cloned()
     }
 
+    /// Returns the environment of this configured name.
+    pub(crate) fn by_name(&self, name: &str) -> Option<Arc<HarnessEnvironment>> {
+        self.0.index.load().all.iter().find(|it| **it.label.name() == *name).cloned()
+    }
+
     /// Returns the environment that a key belongs to. An unknown key causes the lists of keys to be read again soon.
     pub(crate) fn by_key(&self, key: &KeyHash) -> Lookup {
         if let Some(found) = self.0.index.load().by_key.get(key) {

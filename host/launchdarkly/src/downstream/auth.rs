@@ -16,10 +16,10 @@ use http::header::{
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use yardarm_core::Secret;
-use yardarm_core::hooks::{AdmittedRequest, Plan, RequestFacts};
+use yardarm_core::hooks::{AdmittedRequest, Plan, RequestFacts, Resolution};
 use yardarm_core::registry::RouteTag;
-use yardarm_vendor::admission::{self, RequestParts};
+use yardarm_core::{EnvironmentLabel, Secret};
+use yardarm_vendor::admission::{self, Refusal, RequestParts};
 
 use super::Downstream;
 use super::compat_metrics::{Labels, RequestMethod};
@@ -29,7 +29,7 @@ use super::routes::{Audience, Credential, Route};
 use crate::config::EnvironmentConfig;
 use crate::environments::{LdEnvironment, Lookup, Phase};
 use crate::identity;
-use crate::identity::SdkKind;
+use crate::identity::{SdkKind, VENDOR};
 
 /// The row of a route with a credential.
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +61,12 @@ pub(super) async fn admit(State(downstream): State<Arc<Downstream>>, mut request
         // Only an error in the route table leads here.
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
-    let (environment, credential) = match find(&downstream, info, &request) {
+    let plan = downstream.hooks.pin();
+    let chosen = match resolve(&*plan, info, &request).await {
+        Ok(chosen) => chosen,
+        Err(refusal) => return rejected(Rejection::from(refusal).into(), info),
+    };
+    let (environment, credential) = match find(&downstream, info, &request, chosen.as_ref()) {
         Ok(found) => found,
         Err(refused) => return rejected(refused, info),
     };
@@ -72,8 +77,9 @@ pub(super) async fn admit(State(downstream): State<Arc<Downstream>>, mut request
     let mut response = if request.method() == Method::OPTIONS {
         next.run(request).await
     } else {
-        let facts = facts(&environment, credential, info, &request);
-        match admission::admit(&downstream.hooks, facts).await {
+        let is_delegated = chosen.is_some_and(|it| it.is_delegated);
+        let facts = RequestFacts { is_delegated, ..facts(environment.label.clone(), credential, info, &request) };
+        match admission::admit(plan, facts).await {
             Err(refusal) => Rejection::from(refusal).into_response(info.audience.kind),
             Ok(admitted) => {
                 let caller = Caller {
@@ -166,39 +172,89 @@ impl From<Rejection> for Refused {
     }
 }
 
+/// Calls the plugins that choose the environment of a request.
+fn resolve<'p>(
+    plan: &'p dyn Plan,
+    info: RouteInfo,
+    request: &Request,
+) -> impl Future<Output = Result<Option<Resolution>, Refusal>> + Send + use<'p> {
+    // A preflight of a browser has neither a credential nor an effect.
+    let is_preflight = request.method() == Method::OPTIONS;
+    let credential = || credential(info, request).ok().map(Secret::new);
+    let resolution =
+        (!is_preflight).then(|| admission::resolve(plan, VENDOR, &|label| facts(label, credential(), info, request)));
+    async move {
+        match resolution {
+            Some(resolution) => resolution.await,
+            None => Ok(None),
+        }
+    }
+}
+
+/// Returns the credential of a request, in the place where this route has it.
+fn credential(info: RouteInfo, request: &Request) -> Result<String, Rejection> {
+    match info.audience.credential {
+        Credential::EnvironmentId => {
+            Ok(percent_decoded(info.route.environment_id(request.uri().path()).unwrap_or_default()))
+        }
+        Credential::Authorization => identity::from_headers(request.headers()).ok_or(Rejection::NoCredential),
+    }
+}
+
+/// Finds the environment of a request, and its credential, which is `None` if `chosen` needs none and there is none.
+///
 /// The first check that fails answers (L022 to L051).
 ///
 /// If upstream rejects the key of an environment without data, the answer is 503, because the state ends as soon as
 /// upstream accepts the key. LaunchDarkly's relay answers like this since 8.22, but opens streams, which stay silent; here
 /// they are a 503 too, so that SDKs report that they have no data. Before 8.22 it answered 401 and 404, after which SDKs
 /// stop for good.
-fn find(downstream: &Downstream, info: RouteInfo, request: &Request) -> Result<(Arc<LdEnvironment>, Secret), Refused> {
+fn find(
+    downstream: &Downstream,
+    info: RouteInfo,
+    request: &Request,
+    chosen: Option<&Resolution>,
+) -> Result<(Arc<LdEnvironment>, Option<Secret>), Refused> {
     let kind = info.audience.kind;
-    let credential = match info.audience.credential {
-        Credential::EnvironmentId => {
-            percent_decoded(info.route.environment_id(request.uri().path()).unwrap_or_default())
-        }
-        Credential::Authorization => identity::from_headers(request.headers()).ok_or(Rejection::NoCredential)?,
-    };
+    let credential = credential(info, request);
     let filter = first_query_value(request.uri().query(), "filter").unwrap_or_default();
-    let environment = match downstream.environments.find(kind, &credential, &filter) {
-        Lookup::Found(environment) => environment,
+    let environments = &downstream.environments;
+    let lookup = match (chosen, &credential) {
+        (Some(chosen), _) if chosen.is_delegated => environments.find_named(&chosen.environment, &filter),
+        (_, Ok(credential)) => environments.find(kind, credential, &filter),
+        (_, Err(_)) => return Err(Rejection::NoCredential.into()),
+    };
+    let environment = match lookup {
+        Lookup::Found(environment) => match chosen {
+            Some(chosen) if environment.label != identity::label(&chosen.environment, &filter) => {
+                return Err(Rejection::UnknownCredential.into());
+            }
+            _ => environment,
+        },
         Lookup::UnknownFilter => return Err(Rejection::UnknownFilter.into()),
+        Lookup::UnknownCredential if let Some(chosen) = chosen.filter(|it| it.is_delegated) => {
+            return Err(Rejection::from(admission::no_such_environment(chosen)).into());
+        }
         Lookup::UnknownCredential => return Err(Rejection::UnknownCredential.into()),
         Lookup::Unlisted => return Err(Rejection::Unlisted.into()),
     };
     let rejection = match environment.phase() {
-        Phase::Empty | Phase::Ready => return Ok((environment, Secret::new(credential))),
+        Phase::Empty | Phase::Ready => return Ok((environment, credential.ok().map(Secret::new))),
         Phase::Rejected => Rejection::RejectedUpstream,
         Phase::Starting => Rejection::Starting,
     };
     Err(Refused { rejection, environment: Some(environment) })
 }
 
-fn facts(environment: &LdEnvironment, credential: Secret, info: RouteInfo, request: &Request) -> RequestFacts {
+fn facts(
+    environment: EnvironmentLabel,
+    credential: Option<Secret>,
+    info: RouteInfo,
+    request: &Request,
+) -> RequestFacts {
     let parts = RequestParts { method: &method(request), headers: request.headers(), extensions: request.extensions() };
     let (route, sdk) = (info.route.id.as_str(), info.audience.kind.as_str());
-    admission::facts(environment.label.clone(), route, sdk, &parts, Some(credential))
+    admission::facts(environment, route, sdk, &parts, credential)
 }
 
 /// The method as the SDK sent it: the router sees `REPORT` as `PUT`.

@@ -121,8 +121,10 @@ pub(super) fn open(
     let kind = caller.kind;
     let lifetime = downstream.config.max_client_connection_time;
     let is_known = |facts: &RequestFacts| {
+        let (environments, filter) = (&downstream.environments, &caller.environment.filter);
         let credential = facts.credential.as_ref().map_or("", |it| it.expose());
-        match downstream.environments.find(kind, credential, &caller.environment.filter) {
+        match environments.find(kind, credential, filter) {
+            _ if facts.is_delegated && environments.contains(&facts.environment) => Ok(()),
             Lookup::Found(_) => Ok(()),
             _ => Err(Rejection::UnknownCredential),
         }

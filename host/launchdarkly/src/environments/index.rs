@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use yardarm_core::EnvironmentLabel;
 
 use super::LdEnvironment;
-use crate::identity::SdkKind;
+use crate::identity::{SdkKind, label};
 
 /// All environments, found by credential. Cheap to clone.
 #[derive(Clone, Default)]
@@ -64,5 +65,22 @@ impl Environments {
             return Lookup::UnknownCredential;
         };
         variants.get(filter).map_or(Lookup::UnknownFilter, |it| Lookup::Found(Arc::clone(it)))
+    }
+
+    /// Returns whether an environment still exists.
+    pub(crate) fn contains(&self, label: &EnvironmentLabel) -> bool {
+        self.0.load().all.iter().flatten().any(|it| it.label == *label)
+    }
+
+    /// The environment of a name and a filter key.
+    pub(crate) fn find_named(&self, name: &str, filter: &str) -> Lookup {
+        let index = self.0.load();
+        let Some(all) = &index.all else { return Lookup::Unlisted };
+        let find = |filter: &str| all.iter().find(|it| it.label == label(name, filter));
+        match find(filter) {
+            Some(found) => Lookup::Found(Arc::clone(found)),
+            None if find("").is_some() => Lookup::UnknownFilter,
+            None => Lookup::UnknownCredential,
+        }
     }
 }

@@ -33,6 +33,7 @@ package!(
     "http.wit",
     "background.wit",
     "change-listener.wit",
+    "route-resolver.wit",
     "worlds.wit",
 );
 

@@ -27,6 +27,7 @@ pub(crate) enum Input {
     Payload { facts: PayloadFacts, view: Arc<dyn PayloadView> },
     Context { facts: EnrichmentFacts, context: Arc<dyn ContextView> },
     Results { facts: EvaluationFacts, view: Arc<dyn ResultView> },
+    Resolve(AdmittedRequest),
     Changes(ChangeNotice),
     Nothing,
 }
@@ -95,6 +96,7 @@ impl Input {
                 let facts = EvaluationFacts { request, context: Arc::new(Context::of(&case.context)) };
                 Self::Results { facts, view: Arc::new(SortedResults::new(results)) }
             }
+            Hook::RouteResolver => Self::Resolve(request),
             Hook::RequestAuth | Hook::PayloadTransform | Hook::Background | Hook::ChangeListener => {
                 Self::Request(request)
             }

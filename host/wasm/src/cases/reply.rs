@@ -21,6 +21,10 @@ pub enum Reply {
     Deny(DenialReply),
     /// `request-auth`: no decision.
     Abstain,
+    /// `route-resolver`: the name of the environment.
+    Environment(String),
+    /// `route-resolver`: the environment of the credential.
+    None,
     /// `background`: values are published, these among others.
     Publish(BTreeMap<String, String>),
     /// `background`: what was published stays.

@@ -18,7 +18,7 @@ use crate::runtime::cpu_share::{CpuLimits, CpuShares};
 use crate::runtime::engine::Engine;
 use crate::runtime::guest::{Guest, INIT_DEADLINE, Instance, PluginContext};
 use crate::runtime::interface::{
-    Announce, Authenticate, Enrich, Filter, HookCall, Refresh, TransformPayload, TransformResults,
+    Announce, Authenticate, Enrich, Filter, HookCall, Refresh, Resolve, TransformPayload, TransformResults,
 };
 use crate::runtime::processor_time::ProcessorTime;
 use crate::services::secrets::Secrets;
@@ -208,6 +208,10 @@ impl PreparedCase {
             Input::Results { facts, view } => {
                 let edits = self.call(instance, &TransformResults { facts, view }).await;
                 edits.and_then(|edits| check::result_edits(edits, &**view)).map(edits_reply)
+            }
+            Input::Resolve(request) => {
+                let name = self.call(instance, &Resolve { request }).await;
+                name.map(|name| name.map_or(Reply::None, Reply::Environment))
             }
             Input::Nothing => {
                 let values = self.call(instance, &Refresh).await;

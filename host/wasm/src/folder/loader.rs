@@ -206,7 +206,12 @@ impl Loader {
                 missing.push(MissingRequired { name: Arc::clone(name), bind: bind.clone(), counters });
             }
         }
-        let plan = Arc::new(PluginPlan::new(self.generation, self.plugins(), missing, self.settings.admission));
+        let plan = Arc::new(PluginPlan::new(
+            self.generation,
+            self.plugins(),
+            missing,
+            (self.settings.admission, &self.settings.delegated_auth),
+        ));
         self.hooks.replace(Arc::clone(&plan) as Arc<dyn Plan>);
         tracing::info!(generation = self.generation, plugins = self.plugins().count(), "plugin plan in place");
         self.folder.view().set_plan(plan);

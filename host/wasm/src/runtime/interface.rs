@@ -71,6 +71,12 @@ pub(crate) struct TransformResults<'a> {
     pub(crate) view: &'a Arc<dyn ResultView>,
 }
 
+/// A call of `route-resolver`.
+pub(crate) struct Resolve<'a> {
+    /// The request, whose environment is not known yet.
+    pub(crate) request: &'a AdmittedRequest,
+}
+
 /// A call of `background`.
 pub(crate) struct Refresh;
 

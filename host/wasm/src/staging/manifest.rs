@@ -191,7 +191,8 @@ fn read_bind(path: &str, table: &toml::Table, large: bool, faults: &mut Faults) 
         phase,
         priority,
         on_failure,
-        required: required.unwrap_or_else(|| matches!(hook, Hook::RequestAuth | Hook::EventFilter).into()),
+        required: required
+            .unwrap_or_else(|| matches!(hook, Hook::RequestAuth | Hook::EventFilter | Hook::RouteResolver).into()),
         deadline: deadline_ms.and_then(|ms| u64::try_from(ms).ok()).map_or(default.deadline, Duration::from_millis),
         memory_mb: memory_mb.unwrap_or(usual_memory_mb),
         isolation,

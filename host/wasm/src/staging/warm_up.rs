@@ -16,7 +16,7 @@ use yardarm_core::hooks::{
 
 use crate::call::BindingInstance;
 use crate::runtime::guest::INIT_DEADLINE;
-use crate::runtime::interface::{Authenticate, Enrich, Filter, HookCall, TransformPayload, TransformResults};
+use crate::runtime::interface::{Authenticate, Enrich, Filter, HookCall, Resolve, TransformPayload, TransformResults};
 use crate::runtime::processor_time::ProcessorTime;
 use crate::vocabulary::Hook;
 
@@ -45,6 +45,7 @@ pub(super) async fn warm_up(binding: &BindingInstance) {
             let context: Arc<dyn ContextView> = Arc::new(Nothing);
             put(binding, &Enrich { facts: &EnrichmentFacts { request }, context: &context }).await;
         }
+        Hook::RouteResolver => put(binding, &Resolve { request: &request }).await,
         // Their calls have effects.
         Hook::Background | Hook::ChangeListener => (),
         Hook::EvaluationTransform => {

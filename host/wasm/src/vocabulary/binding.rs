@@ -33,6 +33,8 @@ pub enum Hook {
     Background,
     /// Receives changes of flag data, after they are served.
     ChangeListener,
+    /// Chooses the environment of a request.
+    RouteResolver,
 }
 
 /// What a chain does when a plugin fails.
@@ -75,6 +77,10 @@ pub struct AdmissionRules {
     /// Beginnings of names of response headers that belong to vendors' protocols, so that plugins may not add them.
     pub vendor_headers: &'static [&'static str],
 }
+
+/// Environments that a `route-resolver` may choose for a request without a credential of them, if they have request plugins:
+/// patterns for names (or `vendor/name`).
+pub type DelegatedEnvironments = Arc<[Pattern]>;
 
 /// Whether instances of a plugin may keep state between calls, as its manifest declares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -157,7 +163,7 @@ pub struct Bind {
 
 impl Hook {
     /// All hooks.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::RequestAuth,
         Self::EventFilter,
         Self::PayloadTransform,
@@ -165,6 +171,7 @@ impl Hook {
         Self::EvaluationTransform,
         Self::Background,
         Self::ChangeListener,
+        Self::RouteResolver,
     ];
 
     /// Returns the name in bindings, metrics and the interface.
@@ -178,13 +185,14 @@ impl Hook {
             Self::EvaluationTransform => "evaluation-transform",
             Self::Background => "background",
             Self::ChangeListener => "change-listener",
+            Self::RouteResolver => "route-resolver",
         }
     }
 
     /// Returns whether the same input must have the same output, so that results can be shared and calls repeated.
     pub(crate) fn is_pure(self) -> bool {
         match self {
-            Self::RequestAuth | Self::Background | Self::ChangeListener => false,
+            Self::RequestAuth | Self::Background | Self::ChangeListener | Self::RouteResolver => false,
             Self::EventFilter | Self::PayloadTransform | Self::ContextEnrichment | Self::EvaluationTransform => true,
         }
     }
@@ -197,7 +205,7 @@ impl Hook {
     /// Returns whether calls may send requests: not where the time of a call matters or the same input must have the same
     /// output.
     pub(crate) fn may_send_requests(self) -> bool {
-        !self.is_pure()
+        matches!(self, Self::RequestAuth | Self::Background | Self::ChangeListener)
     }
 
     /// Returns whether calls are apart from requests and from data, so that nothing depends on their success.
@@ -218,13 +226,14 @@ impl Hook {
             Self::PayloadTransform => &[Policy::LastGood, Policy::Pass],
             Self::ContextEnrichment => &[Policy::Pass, Policy::Closed],
             Self::EvaluationTransform => &[Policy::Closed, Policy::Pass],
+            Self::RouteResolver => &[Policy::Closed, Policy::Pass],
             Self::Background | Self::ChangeListener => &[Policy::Pass],
         }
     }
 
     fn default_deadline(self) -> Duration {
         Duration::from_millis(match self {
-            Self::ContextEnrichment => 2,
+            Self::ContextEnrichment | Self::RouteResolver => 2,
             Self::RequestAuth | Self::EvaluationTransform => 5,
             Self::EventFilter => 20,
             Self::PayloadTransform => 2_000,
@@ -284,8 +293,7 @@ impl Bind {
 
     /// Returns whether the binding applies to an environment.
     pub(crate) fn covers(&self, label: &EnvironmentLabel) -> bool {
-        let full = label.to_string();
-        self.environments.iter().any(|pattern| pattern.matches(label.name()) || pattern.matches(&full))
+        self.environments.iter().any(|pattern| pattern.matches_environment(label))
     }
 
     /// Returns whether the binding applies to a kind of caller.

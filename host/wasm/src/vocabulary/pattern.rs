@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use wildmatch::WildMatch;
+use yardarm_core::EnvironmentLabel;
 
 /// A pattern in which `*` matches any text and `?` any one character. Cheap to clone.
 #[derive(Clone)]
@@ -19,6 +20,11 @@ impl Pattern {
     /// Returns whether a text matches.
     pub(crate) fn matches(&self, text: &str) -> bool {
         self.0.pattern.matches(text)
+    }
+
+    /// Returns whether the name of an environment matches, or its vendor and name as `vendor/name`.
+    pub(crate) fn matches_environment(&self, label: &EnvironmentLabel) -> bool {
+        self.matches(label.name()) || self.matches(&label.to_string())
     }
 }
 

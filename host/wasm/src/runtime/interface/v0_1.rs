@@ -61,6 +61,7 @@ pub(crate) struct Indices {
     evaluation_transform: Option<exports::evaluation_transform::GuestIndices>,
     background: Option<exports::background::GuestIndices>,
     change_listener: Option<exports::change_listener::GuestIndices>,
+    route_resolver: Option<exports::route_resolver::GuestIndices>,
 }
 
 /// The functions of one hook of one instance.
@@ -72,6 +73,7 @@ pub(crate) enum Exports {
     EvaluationTransform(exports::evaluation_transform::Guest),
     Background(exports::background::Guest),
     ChangeListener(exports::change_listener::Guest),
+    RouteResolver(exports::route_resolver::Guest),
 }
 
 /// Returns whether this adapter supports a guest built for `version`.
@@ -105,6 +107,7 @@ impl Indices {
             evaluation_transform: indices!(evaluation_transform, Hook::EvaluationTransform.name()),
             background: indices!(background, Hook::Background.name()),
             change_listener: indices!(change_listener, Hook::ChangeListener.name()),
+            route_resolver: indices!(route_resolver, Hook::RouteResolver.name()),
         })
     }
 
@@ -128,6 +131,7 @@ impl Indices {
             Hook::EvaluationTransform => load!(EvaluationTransform, evaluation_transform),
             Hook::Background => load!(Background, background),
             Hook::ChangeListener => load!(ChangeListener, change_listener),
+            Hook::RouteResolver => load!(RouteResolver, route_resolver),
         })
     }
 }

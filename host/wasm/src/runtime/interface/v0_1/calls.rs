@@ -14,7 +14,7 @@ use super::request::Request;
 use crate::runtime::guest::Instance;
 use crate::runtime::interface::{
     Announce, Authenticate, Decision, Enrich, Filter, HookCall, RawAddition, RawEdit, RawEventEdit, RawResultEdit,
-    Refresh, TransformPayload, TransformResults,
+    Refresh, Resolve, TransformPayload, TransformResults,
 };
 use crate::services::snapshot;
 use crate::vocabulary::{CallError, Hook, Outcome};
@@ -83,6 +83,36 @@ impl HookCall for Authenticate<'_> {
         let answer = guest.call_authenticate(&mut instance.store, handle(&request)).await?;
         instance.take_back(request)?;
         Ok(answer.map(Decision::from).map_err(CallError::from))
+    }
+}
+
+impl HookCall for Resolve<'_> {
+    const HOOK: Hook = Hook::RouteResolver;
+    /// Name of an environment.
+    type Reply = Option<String>;
+
+    fn request_id(&self) -> Option<RequestId> {
+        Some(self.request.facts.id)
+    }
+
+    fn output_limit(&self, _: usize) -> usize {
+        KIB
+    }
+
+    fn output_size(reply: &Self::Reply) -> usize {
+        reply.as_ref().map_or(0, String::len)
+    }
+
+    fn outcome(reply: &Self::Reply) -> Outcome {
+        if reply.is_some() { Outcome::Changed } else { Outcome::Unchanged }
+    }
+
+    async fn ask(&self, instance: &mut Instance) -> wasmtime::Result<Result<Self::Reply, CallError>> {
+        let request = instance.lend(Request::new(self.request.clone(), Self::HOOK))?;
+        let Exports::RouteResolver(guest) = &instance.exports else { return wrong_hook() };
+        let answer = guest.call_resolve(&mut instance.store, handle(&request)).await?;
+        instance.take_back(request)?;
+        Ok(answer.map_err(CallError::from))
     }
 }
 
