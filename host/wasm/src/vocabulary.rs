@@ -21,7 +21,9 @@ mod rollback;
 mod text;
 
 pub use self::binding::{AdmissionRules, AllAbstain, Bind, Hook, Isolation, Phase, Policy, StatePolicy};
-pub(crate) use self::binding::{KvStorage, LARGEST_MEMORY_MB, LONGEST_DEADLINE_MS, only_required};
+pub(crate) use self::binding::{
+    KvStorage, LARGEST_MEMORY_MB, LONGEST_DEADLINE_MS, is_in_environments, only_required,
+};
 pub(crate) use self::call_error::{CallError, Outcome};
 pub use self::compile_stop::CompileStop;
 pub(crate) use self::counters::{AllCounters, HookMeters, PluginCounters};

@@ -88,7 +88,7 @@ pub enum OrderError {
     /// It is not possible now.
     #[error(transparent)]
     Impossible(#[from] Impossible),
-    /// The task that watches the folder is busy for too long.
+    /// The task that watches the folder is busy for too long, or has failed meanwhile.
     #[error("the plugin folder does not respond; see `/api/plugins` and try again")]
     NoResponse,
     /// The gateway is shutting down.
@@ -171,7 +171,8 @@ impl PluginFolder {
         let order = Order { name: name.to_owned(), action, done };
         let carried = async {
             self.orders.send(order).await.map_err(|_| OrderError::Stopped)?;
-            result.await.map_err(|_| OrderError::Stopped)?
+            // The task has failed and begins anew, or ends.
+            result.await.map_err(|_| OrderError::NoResponse)?
         };
         let carried = timeout(ORDER_TIMEOUT, carried).await.map_err(|_| OrderError::NoResponse)??;
         let Carried { stem, is_changed, is_remembered, mut text } = carried;

@@ -284,8 +284,7 @@ impl Bind {
 
     /// Returns whether the binding applies to an environment.
     pub(crate) fn covers(&self, label: &EnvironmentLabel) -> bool {
-        let full = label.to_string();
-        self.environments.iter().any(|pattern| pattern.matches(label.name()) || pattern.matches(&full))
+        is_in_environments(&self.environments, label.name(), &label.to_string())
     }
 
     /// Returns whether the binding applies to a kind of caller.
@@ -297,6 +296,11 @@ impl Bind {
     pub(crate) fn covers_route(&self, route: &str) -> bool {
         self.routes.is_empty() || self.routes.iter().any(|pattern| pattern.matches(route))
     }
+}
+
+/// Returns whether a list of patterns has one for an environment, by its name or by `vendor/name`.
+pub(crate) fn is_in_environments(patterns: &[Pattern], name: &str, full: &str) -> bool {
+    patterns.iter().any(|pattern| pattern.matches(name) || pattern.matches(full))
 }
 
 /// Returns the required bindings.

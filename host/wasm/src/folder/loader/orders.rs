@@ -82,6 +82,8 @@ impl Loader {
         let version = entry.active.as_ref().ok_or(Impossible::NotRunning)?.version.clone();
         entry.record.get_or_insert_default().is_pinned = true;
         entry.probation = None;
+        // What is being staged must not replace it.
+        self.cancel_staging(stem);
         self.look_again_at(stem);
         Ok((true, format!("pinned to version `{version}`: neither newer files nor failures replace it")))
     }
