@@ -17,6 +17,12 @@ async fn refusal(fixture: &Fixture, action: PluginAction) -> Impossible {
     }
 }
 
+/// A version whose start takes as long as it may, and fails then.
+fn endless(version: &str) -> Vec<u8> {
+    let guest = Guest::new("gate").version(version).init("(loop $x (br $x)) (i32.const 0)");
+    guest.hook(GuestHook::RequestAuth, guests::ALLOW).component().unwrap()
+}
+
 #[tokio::test]
 async fn an_order_is_answered_once_its_plan_is_in_place() {
     let fixture = replaced(&guest("2.0.0", guests::TRAP), None).await;
@@ -109,9 +115,10 @@ async fn what_is_not_possible_is_refused_with_advice() {
 async fn a_pin_is_not_overtaken_by_what_is_being_staged_and_outlives_the_process() {
     let data = DataDir::open().await;
     let fixture = replaced(&guest("2.0.0", guests::ALLOW), Some(&data)).await;
-    fixture.put("gate.wasm", &guest("3.0.0", guests::ALLOW));
+    fixture.put("gate.wasm", &endless("3.0.0"));
     fixture.shows("the staging", |status| status.plugins[0].staging_since_ms.is_some()).await;
     let report = order(&fixture, PluginAction::Pin).await.unwrap();
+    assert_eq!(fixture.plugin("gate").staging_since_ms, None);
     assert!(report.durable && report.plugin.unwrap().pinned);
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(version(&fixture), "2.0.0");
@@ -119,8 +126,11 @@ async fn a_pin_is_not_overtaken_by_what_is_being_staged_and_outlives_the_process
     let fixture = fixture.restart_keeping(Some(data.store.clone()), versions).await;
     fixture.shows("the pinned one", |status| status.plugins.first().is_some_and(|row| row.active.is_some())).await;
     assert!(version(&fixture) == "2.0.0" && fixture.plugin("gate").pinned);
+    fixture.put("gate.wasm", &guest("4.0.0", guests::ALLOW));
+    fixture.shows("the advice", |status| status.plugins[0].advice.is_some()).await;
+    assert_eq!(version(&fixture), "2.0.0");
     order(&fixture, PluginAction::Unpin).await.unwrap();
-    fixture.shows("the newer one", |_| version(&fixture) == "3.0.0").await;
+    fixture.shows("the newer one", |_| version(&fixture) == "4.0.0").await;
 }
 
 #[tokio::test]
@@ -128,9 +138,7 @@ async fn a_rollback_waits_for_newer_files_and_returns_if_they_cannot_be_used() {
     let data = DataDir::open().await;
     let fixture = replaced(&guest("2.0.0", guests::ALLOW), Some(&data)).await;
     order(&fixture, PluginAction::Promote).await.unwrap();
-    // Its start takes as long as it may.
-    let endless = Guest::new("gate").version("3.0.0").init("(loop $x (br $x)) (i32.const 0)");
-    fixture.put("gate.wasm", &endless.hook(GuestHook::RequestAuth, guests::ALLOW).component().unwrap());
+    fixture.put("gate.wasm", &endless("3.0.0"));
     fixture.shows("the staging", |status| status.plugins[0].staging_since_ms.is_some()).await;
     let report = order(&fixture, PluginAction::Rollback).await.unwrap();
     assert!(report.text.contains("unless the newer files"), "{}", report.text);
