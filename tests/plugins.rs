@@ -7,6 +7,7 @@ mod every_route;
 mod folder;
 mod guards;
 mod hostile;
+mod manual;
 mod panics;
 mod payloads;
 mod rollback;
