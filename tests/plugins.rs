@@ -1,6 +1,7 @@
 //! Plugins in a running gateway: the samples, a guest in another language, hostile guests, swaps under load.
 
 mod client_address;
+mod commands;
 mod compile;
 mod enrichment;
 mod every_route;

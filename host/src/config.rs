@@ -23,9 +23,11 @@ use yardarm_core::settings::{Key, Kind, PathOrNone, Reader, Setting};
 use yardarm_core::{Secret, keys, settings};
 pub use yardarm_wasm::Compiler;
 
+pub(crate) use self::admin::AdminAccess;
 use self::admin::AdminSettings;
 pub use self::error::ConfigError;
 pub use self::limits::Limits;
+pub(crate) use self::load::load_admin;
 pub use self::load::{Loaded, Overrides, load, load_text, load_without_file};
 pub use self::plugins::PluginConfig;
 pub use self::schema::schema;

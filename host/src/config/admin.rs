@@ -1,14 +1,16 @@
-//! Settings of the admin listener.
+//! Settings of the admin listener: for the gateway, and for commands that talk to a running one.
 
 use std::net::SocketAddr;
 
 use yardarm_core::readiness::ReadyPolicy;
 use yardarm_core::secret::is_sendable;
-use yardarm_core::settings::{Kind, Reader, Setting};
+use yardarm_core::settings::{Key, Kind, Reader, Setting, SettingError, Values};
 use yardarm_core::{Secret, choices, settings};
 
 use super::network::HostNames;
 
+/// Key of the token.
+const TOKEN: &str = "admin.token";
 /// Minimum length of the token in bytes: it protects what runs in the gateway.
 const MIN_TOKEN: usize = 16;
 
@@ -61,6 +63,32 @@ fn check_token(token: &Secret) -> Option<&'static str> {
         text if !is_sendable(text) => Some("contains characters that cannot be sent in a header"),
         text if text.len() < MIN_TOKEN => Some("has less than 16 characters, so it can be guessed"),
         _ => None,
+    }
+}
+
+/// How a command reaches the admin listener of a running gateway.
+#[derive(Debug)]
+pub(crate) struct AdminAccess {
+    pub(crate) listen: SocketAddr,
+    /// `None` if no token is configured; an error if it cannot be read, which matters to commands that need it.
+    pub(crate) token: Result<Option<Secret>, String>,
+}
+
+impl AdminAccess {
+    /// Reads the settings of the listener.
+    ///
+    /// # Errors
+    /// If the address is invalid.
+    pub(super) fn read(
+        values: &Values,
+        keys: &[Key],
+        lookup: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, Vec<SettingError>> {
+        let mut reader = Reader::new(values, keys, lookup);
+        let AdminSettings { listen, token, .. } = AdminSettings::read_keys(&mut reader);
+        let (of_token, others): (Vec<_>, Vec<_>) = reader.into_errors().into_iter().partition(|it| it.key == TOKEN);
+        let token = of_token.first().map_or(Ok(token), |error| Err(error.to_string()));
+        if others.is_empty() { Ok(Self { listen, token }) } else { Err(others) }
     }
 }
 

@@ -7,7 +7,7 @@ use yardarm_wasm::Compiler;
 
 use super::document::Document;
 use super::error::{ConfigError, left_empty};
-use super::{Config, keys};
+use super::{AdminAccess, Config, keys};
 
 /// The file that is read if none is named and it exists.
 const DEFAULT_FILE: &str = "yardarm.toml";
@@ -80,6 +80,17 @@ pub fn load_text(path: &Path, text: String, overrides: &Overrides) -> Result<Loa
 /// When a value cannot be used, or no vendor is configured.
 pub fn load_without_file(overrides: &Overrides) -> Result<Loaded, ConfigError> {
     put_together(None, overrides)
+}
+
+/// Loads what commands have to know of the admin listener of a running gateway. Errors elsewhere in the configuration do
+/// not matter to them, nor does a secret that is only readable by the gateway.
+///
+/// # Errors
+/// When the file cannot be read, or the address cannot be used.
+pub(crate) fn load_admin(file: Option<&Path>, overrides: &Overrides) -> Result<AdminAccess, ConfigError> {
+    let keys = keys();
+    let (values, _) = collect(read_document(file)?.as_ref(), overrides, &keys);
+    AdminAccess::read(&values, &keys, &|name| overrides.variable(name)).map_err(ConfigError::Values)
 }
 
 /// Reads a file, or `yardarm.toml` in the working directory if it exists.
