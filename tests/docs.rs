@@ -53,8 +53,9 @@ fn the_table_of_settings_is_the_list_of_keys() {
 const ROUTES_INTRO: &str = "\
 # Routes
 
-All paths that SDKs use, by vendor. The tables are generated from the route tables in
-`host/launchdarkly/src/downstream/routes.rs` and `host/harness/src/downstream/routes.rs`.
+All paths that SDKs use, by vendor, and those for operators. The tables are generated from the route tables in
+`host/launchdarkly/src/downstream/routes.rs` and `host/harness/src/downstream/routes.rs`, and from the description of the
+admin listener, which it serves at `/api/openapi.json`.
 
 Plugins, their bindings and metrics know a route by its ID. Routes without one need no credential, and no request plugin is
 called for them.
@@ -63,7 +64,8 @@ called for them.
 
 #[test]
 fn the_tables_of_routes_are_those_of_the_routers() {
-    let tables = [yardarm_launchdarkly::routes_document(), yardarm_harness::routes_document()];
+    let vendors = [yardarm_launchdarkly::routes_document(), yardarm_harness::routes_document()];
+    let tables = [&vendors[..], &[yardarm::admin::routes_document()]].concat();
     let document = format!("{ROUTES_INTRO}{}", tables.join("\n"));
     assert_document("docs/routes.md", &document);
 }

@@ -1,12 +1,14 @@
 //! Plugins in a running gateway: the samples, a guest in another language, hostile guests, swaps under load.
 
 mod client_address;
+mod commands;
 mod compile;
 mod enrichment;
 mod every_route;
 mod folder;
 mod guards;
 mod hostile;
+mod manual;
 mod panics;
 mod payloads;
 mod resolving;

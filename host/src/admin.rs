@@ -1,8 +1,9 @@
 //! The admin listener, for operators: probes, metrics, status and a page.
 //!
 //! `GET /` page · `GET /live` · `GET /ready` · `GET /metrics` · `GET /api/status` · `GET /api/plugins` ·
-//! `GET /api/environments` · `GET /api/openapi.json`
+//! `GET /api/environments` · `GET /api/openapi.json` · `POST /api/plugins/{name}/{action}`, with a token
 
+mod control;
 mod host_check;
 mod openapi;
 
@@ -11,7 +12,7 @@ use std::sync::Arc;
 
 use axum::extract::State as FromState;
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
@@ -30,6 +31,7 @@ use crate::state::State;
 use crate::telemetry;
 
 pub(crate) use self::host_check::protect;
+pub use self::openapi::routes_document;
 
 type Shared = Arc<State>;
 
@@ -126,6 +128,7 @@ pub(crate) fn routes(state: Shared) -> Router {
         .route("/api/status", get(status))
         .route("/api/environments", get(environments))
         .route("/api/plugins", get(plugins))
+        .route("/api/plugins/{name}/{action}", post(control::order))
         .route("/api/openapi.json", get(openapi::document))
         .with_state(state)
 }

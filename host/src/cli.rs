@@ -1,5 +1,6 @@
 //! Commands and their arguments.
 
+mod admin_client;
 mod check;
 mod ff_proxy;
 mod health;
@@ -44,7 +45,7 @@ enum Command {
     Check(CheckArgs),
     /// Print the JSON Schema of the configuration file, for editors and other tools
     Schema,
-    /// Write, check, test and measure plugins; needs no running gateway
+    /// Write, check, test and measure plugins, and control those of a running gateway
     Plugin(plugin::PluginArgs),
     /// Check whether a running gateway is alive; for container probes
     Health(HealthArgs),

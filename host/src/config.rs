@@ -1,6 +1,7 @@
 //! Settings of the process. The declarations of settings, here and in each vendor's crate, are the reference: the table
 //! in the README, the schema and `yardarm check --print-effective` are generated from them.
 
+mod admin;
 mod document;
 mod error;
 mod limits;
@@ -19,13 +20,15 @@ use std::time::Duration;
 use yardarm_core::client_address::ProxyRules;
 use yardarm_core::readiness::ReadyPolicy;
 use yardarm_core::settings::{Key, Kind, PathOrNone, Reader, Setting};
-use yardarm_core::{choices, keys, settings};
+use yardarm_core::{Secret, keys, settings};
 pub use yardarm_wasm::Compiler;
 
+pub(crate) use self::admin::AdminAccess;
+use self::admin::AdminSettings;
 pub use self::error::ConfigError;
 pub use self::limits::Limits;
+pub(crate) use self::load::load_admin;
 pub use self::load::{Loaded, Overrides, load, load_text, load_without_file};
-use self::network::HostNames;
 pub use self::plugins::PluginConfig;
 pub use self::schema::schema;
 use self::server::ServerSettings;
@@ -50,6 +53,8 @@ pub struct Config {
     pub request_timeout: Duration,
     /// Address of the admin listener.
     pub admin: SocketAddr,
+    /// Token of operators; `None` rejects all orders about plugins.
+    pub admin_token: Option<Secret>,
     /// Host names that the admin listener accepts besides `localhost`.
     pub admin_hosts: Vec<String>,
     /// Whether responses other than streams are compressed for clients that accept it.
@@ -101,20 +106,6 @@ settings! {
 }
 
 settings! {
-    struct AdminSettings in "admin" {
-        /// Address for operators: probes, metrics, status, page. Keep it off public networks.
-        listen: SocketAddr = "127.0.0.1:8040",
-        /// Host names under which the admin listener may be reached, such as `yardarm.ops.svc` or `*.ops.svc`. IP
-        /// addresses and `localhost` are always accepted; a request to any other name is answered 421.
-        allowed_hosts: Vec<String> as HostNames,
-        /// What `/ready` waits for: `all` environments that are known at the start, except those whose keys upstream
-        /// rejects while others are served; `any` environment; or only that the process has `started`. Once ready, a
-        /// gateway stays ready until it shuts down.
-        ready: ReadyPolicy as ReadyWhen = "all",
-    }
-}
-
-settings! {
     struct DataSettings in "data" {
         /// Folder for last good data and compiled plugins, for one process at a time. Created with mode 0700. An empty
         /// text is a choice of its own: nothing is persisted.
@@ -123,13 +114,6 @@ settings! {
         /// persists nothing, which suits containers with a read-only file system.
         required: bool = "true",
     }
-}
-
-/// Format of `admin.ready`.
-enum ReadyWhen {}
-
-choices! {
-    ReadyWhen as ReadyPolicy { "all" => ReadyPolicy::All, "any" => ReadyPolicy::Any, "started" => ReadyPolicy::Started }
 }
 
 /// Format of `log.level`.
@@ -207,6 +191,7 @@ impl Config {
             max_body: server.max_body,
             request_timeout: server.request_timeout,
             admin: admin.listen,
+            admin_token: admin.token,
             admin_hosts: admin.allowed_hosts,
             compression: server.compression,
             tls: server.tls,

@@ -130,7 +130,9 @@ fn config(options: &DemoOptions, clouds: &Clouds) -> anyhow::Result<Config> {
         ("YARDARM_HARNESS_ADMIN_TOKEN", FakeHarness::ADMIN_TOKEN.to_owned()),
         ("YARDARM_HARNESS_ENVIRONMENTS_0_API_KEY", harness::API_KEY.to_owned()),
     ];
-    let variables = variables.map(|(name, value)| (name.to_owned(), value)).into();
+    // Plugins of the demo can be controlled like those of any gateway.
+    let token = std::env::var("YARDARM_ADMIN_TOKEN").ok().map(|token| ("YARDARM_ADMIN_TOKEN", token));
+    let variables = variables.into_iter().chain(token).map(|(name, value)| (name.to_owned(), value)).collect();
     // A `yardarm.toml` in the working directory is not read.
     Ok(config::load_without_file(&Overrides::of_program(variables))?.config)
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use arc_swap::ArcSwapOption;
 use futures_util::FutureExt;
 use yardarm_core::data_folder::DataFolder;
 use yardarm_core::hooks::Hooks;
@@ -128,6 +129,7 @@ impl Gateway {
             tls,
             started_ms: yardarm_core::time::unix_ms(),
             ready: config.ready,
+            operator_token: ArcSwapOption::from_pointee(config.admin_token.clone()),
             listeners,
         });
         telemetry::register(&state);
@@ -206,6 +208,11 @@ impl Gateway {
     /// When the files cannot be used; the previous certificate stays in effect.
     pub fn reload_certificate(&self) -> Result<bool, TlsError> {
         self.state.tls.as_ref().map_or(Ok(false), Tls::reload)
+    }
+
+    /// Replaces the token with which operators control plugins.
+    pub fn update_operator_token(&self, config: &Config) {
+        self.state.operator_token.store(config.admin_token.clone().map(Arc::new));
     }
 
     /// Scans the plugin folder now instead of at the next interval.

@@ -3,11 +3,12 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use yardarm_core::Lifecycle;
+use arc_swap::ArcSwapOption;
 use yardarm_core::hooks::Hooks;
 use yardarm_core::metrics::Registry;
 use yardarm_core::readiness::{ReadyPolicy, ReadyReport};
 use yardarm_core::registry::StreamRegistry;
+use yardarm_core::{Lifecycle, Secret};
 use yardarm_vendor::report::{EnvironmentListReport, EnvironmentReport};
 use yardarm_wasm::PluginFolder;
 
@@ -31,6 +32,8 @@ pub(crate) struct State {
     pub(crate) started_ms: u64,
     /// Which environments must serve data before the process is ready.
     pub(crate) ready: ReadyPolicy,
+    /// The token with which operators control plugins.
+    pub(crate) operator_token: ArcSwapOption<Secret>,
     /// All addresses that the process listens on.
     pub(crate) listeners: Vec<SocketAddr>,
 }

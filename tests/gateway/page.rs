@@ -216,6 +216,32 @@ async fn an_unusable_plugin_folder_is_not_shown_as_healthy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn probation_rollback_and_last_errors_of_a_plugin_are_shown() {
+    let Some(mut watched) = Watched::start("", 0).await else { return };
+    let folder = watched.dir.path().join("plugins.d");
+    let gate = |version: &str, fragment: &str| {
+        let guest = Guest::new("gate").version(version).hook(GuestHook::RequestAuth, fragment);
+        put(&folder, "gate.wasm", guest.component().expect("a guest"));
+    };
+    let has = |text: &'static str| move |it: &Value| it["plugins"][0][1].as_str().is_some_and(|it| it.contains(text));
+    gate("1.0.0", guests::ALLOW);
+    watched.sees("the plugin", has("active 1.0.0")).await;
+    gate("2.0.0", guests::TRAP);
+    let look = watched.sees("the probation", has("on probation for ")).await;
+    assert!(has("may return to 1.0.0")(&look), "{look:#}");
+    for _ in 0..5 {
+        Call::get("/sdk/flags").key(SDK_KEY).to(watched.program.address).await;
+    }
+    let look = watched.sees("the rollback", has("S02 rolled-back: version `2.0.0` was rolled back to `1.0.0`")).await;
+    assert!(
+        has("in quarantine: 2.0.0, because ")(&look) && has("C01 in request-auth, version 2.0.0: ")(&look),
+        "{look:#}"
+    );
+    assert!(!has("on probation")(&look) && look["problems"] == json!([]), "{look:#}");
+    watched.browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_calls_of_plugins_that_failed_are_shown_as_failed() {
     let Some(mut watched) = Watched::start("", 0).await else { return };
     let folder = watched.dir.path().join("plugins.d");

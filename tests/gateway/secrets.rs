@@ -32,7 +32,8 @@ async fn nothing_that_is_written_or_shown_contains_a_key_or_a_context() {
         .events()
         .set("data.dir", dir.path().join("data").to_str().unwrap())
         .set("launchdarkly.init_timeout", "50ms");
-    let mut setup = setup.set("log.format", "json").set("log.level", "trace");
+    let token = format!("{CANARY}-token-of-operators");
+    let mut setup = setup.set("log.format", "json").set("log.level", "trace").set("admin.token", token.clone());
     // The fake does not know the third environment, and answers 401.
     cloud.add_environment(SDK_KEY);
     for (key, data) in [(SDK_KEY, some_data()), (OTHER_KEY, data([flag("x", 1)], []))] {
@@ -76,6 +77,12 @@ async fn nothing_that_is_written_or_shown_contains_a_key_or_a_context() {
     yardarm_testkit::until("a rejection", || program.has_logged("upstream rejected the SDK key")).await;
     cloud.closes_streams(OTHER_KEY);
     yardarm_testkit::until("an interruption", || program.has_logged("upstream stream interrupted")).await;
+    for (presented, status) in [(token.clone(), 404), (format!("{token}2"), 401)] {
+        let call = Call::post("/api/plugins/none/pin", "").key(&format!("Bearer {presented}"));
+        let answer = call.to(program.admin).await;
+        assert_eq!(answer.status, status);
+        shown.push((call.to_string(), answer.text().to_owned()));
+    }
     for path in ["/metrics", "/api/status", "/api/environments", "/api/plugins", "/ready", "/"] {
         let answer = program.operator_gets(path).await;
         assert_ne!(answer.status, 404, "{path}");

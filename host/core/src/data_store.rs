@@ -157,6 +157,11 @@ impl DataStore {
         self.0.add(table.name(), key, Some(value.into()))
     }
 
+    /// Waits until the records are on disk that were scheduled before; forever while they cannot be written.
+    pub async fn committed(&self) {
+        self.0.pending.committed().await;
+    }
+
     /// Schedules a record to be removed. Reads no longer find it.
     ///
     /// # Errors

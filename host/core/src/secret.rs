@@ -4,6 +4,8 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use subtle::ConstantTimeEq;
+
 /// A credential. Has neither `Display` nor `Serialize`, and its `Debug` shows nothing.
 ///
 /// Cloning does not copy the text.
@@ -27,6 +29,12 @@ impl Secret {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Returns whether `text` is the secret. The time that this takes depends on the lengths only.
+    #[must_use]
+    pub fn matches(&self, text: &str) -> bool {
+        self.0.as_bytes().ct_eq(text.as_bytes()).into()
     }
 }
 
@@ -78,5 +86,7 @@ mod tests {
         assert_eq!(format!("{secret:?}"), "Secret(***)");
         assert_eq!(secret.expose(), "sdk-canary");
         assert!(!secret.is_empty() && Secret::new("").is_empty());
+        assert!(secret.matches("sdk-canary"));
+        assert!(!secret.matches("sdk-canarx") && !secret.matches("sdk-canary2") && !secret.matches(""));
     }
 }

@@ -5,9 +5,12 @@ use std::sync::LazyLock;
 use axum::response::{IntoResponse, Response};
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;
-use utoipa::OpenApi;
+use utoipa::Modify;
+use utoipa::OpenApi as _;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{OpenApi, PathItem};
 
-#[derive(OpenApi)]
+#[derive(utoipa::OpenApi)]
 #[openapi(
     info(title = "Yardarm admin listener", license(name = "Apache-2.0", identifier = "Apache-2.0")),
     paths(
@@ -18,13 +21,43 @@ use utoipa::OpenApi;
         super::status,
         super::environments,
         super::plugins,
+        super::control::order,
         document
-    )
+    ),
+    modifiers(&BearerToken)
 )]
 struct AdminApi;
 
+/// Adds the description of the token.
+struct BearerToken;
+
+impl Modify for BearerToken {
+    fn modify(&self, document: &mut OpenApi) {
+        let text = "The token of `admin.token`.";
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(text)).build();
+        document.components.get_or_insert_default().add_security_scheme("token", SecurityScheme::Http(scheme));
+    }
+}
+
 /// The document; rendered for the first request.
 static DOCUMENT: LazyLock<String> = LazyLock::new(|| AdminApi::openapi().to_json().unwrap_or_default());
+
+/// Returns the table of routes for operators, for `docs/routes.md`.
+#[must_use]
+pub fn routes_document() -> String {
+    let mut rows = String::new();
+    for (path, PathItem { get, post, .. }) in AdminApi::openapi().paths.paths {
+        for (method, operation) in [("GET", get), ("POST", post)] {
+            let Some(operation) = operation else { continue };
+            let credential = if operation.security.is_some() { "token of `admin.token`" } else { "none" };
+            let about = operation.description.or(operation.summary).unwrap_or_default().replace('\n', " ");
+            rows.push_str(&format!("| `{path}` | {method} | {credential} | {about} |\n"));
+        }
+    }
+    format!(
+        "## Operators\n\nOn the admin listener (`admin.listen`).\n\n| Path | Methods | Credential | Response |\n|---|---|---|---|\n{rows}"
+    )
+}
 
 /// Responds with this description.
 #[utoipa::path(

@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
+use http::Method;
 use serde::{Deserialize, Serialize};
 use yardarm_core::supervisor;
 use yardarm_wasm::{FolderStatus, PluginStatus, RowState, SetRow, SetState};
 
+use super::admin_client::AdminAddress;
 use super::{health, output, variables};
 use crate::config::{self, Config, Overrides};
 use crate::exit::Exit;
@@ -129,8 +131,8 @@ async fn check_machine(config: &Config) -> Machine {
 }
 
 async fn running(admin: SocketAddr) -> Option<Running> {
-    let (is_fine, body) = health::get(admin, "/api/status").await.ok()?;
-    serde_json::from_str(&body).ok().filter(|_| is_fine)
+    let answer = AdminAddress::from(admin).send(&Method::GET, "/api/status", None, health::TIMEOUT).await.ok()?;
+    serde_json::from_str(&answer.body).ok().filter(|_| answer.status == 200)
 }
 
 /// Returns whether everything in the folder would be used, or is left out on purpose.

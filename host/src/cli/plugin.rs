@@ -1,11 +1,15 @@
-//! `yardarm plugin`: the tools of plugin authors. None of them needs a running gateway.
+//! `yardarm plugin`: the tools of plugin authors, which need no gateway, and the control of plugins in a running one.
 
 mod bench;
 mod cases_file;
 mod check;
+mod control;
 mod diff;
+mod gateway;
 mod inspect;
+mod list;
 mod new;
+mod order;
 mod outcome;
 mod pack;
 mod table;
@@ -15,6 +19,7 @@ mod wit;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use yardarm_wasm::PluginAction;
 
 use self::outcome::Format;
 pub(super) use self::outcome::ToolExit;
@@ -47,6 +52,24 @@ enum PluginCommand {
     Bench(bench::BenchArgs),
     /// Compare two versions of a plugin: what they want, and what they reply
     Diff(diff::DiffArgs),
+    /// List the plugins of a running gateway: state, version, hooks, and why one is not used
+    List(list::ListArgs),
+    /// Show in which order a running gateway calls plugins, by environment and hook
+    Order(order::OrderArgs),
+    /// Return to the version before the running one, whose files are then in quarantine
+    Rollback(control::ControlArgs),
+    /// Keep the running version, whatever becomes of its files
+    Pin(control::ControlArgs),
+    /// Let newer files replace the running version again
+    Unpin(control::ControlArgs),
+    /// End the probation of the running version, and keep it
+    Promote(control::ControlArgs),
+    /// Take a plugin out of service, its required hooks included, until it is reinstated
+    Retire(control::ControlArgs),
+    /// Load the files of a retired plugin again
+    Reinstate(control::ControlArgs),
+    /// Release the files of a plugin from quarantine
+    Clear(control::ControlArgs),
 }
 
 impl PluginArgs {
@@ -63,6 +86,15 @@ impl PluginArgs {
             PluginCommand::Test(args) => test::run(args, format).await,
             PluginCommand::Bench(args) => bench::run(args, format).await,
             PluginCommand::Diff(args) => diff::run(args, format).await,
+            PluginCommand::List(args) => list::run(args, format).await,
+            PluginCommand::Order(args) => order::run(args, format).await,
+            PluginCommand::Rollback(args) => control::run(PluginAction::Rollback, args, format).await,
+            PluginCommand::Pin(args) => control::run(PluginAction::Pin, args, format).await,
+            PluginCommand::Unpin(args) => control::run(PluginAction::Unpin, args, format).await,
+            PluginCommand::Promote(args) => control::run(PluginAction::Promote, args, format).await,
+            PluginCommand::Retire(args) => control::run(PluginAction::Retire, args, format).await,
+            PluginCommand::Reinstate(args) => control::run(PluginAction::Reinstate, args, format).await,
+            PluginCommand::Clear(args) => control::run(PluginAction::Clear, args, format).await,
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::gateway::Gateway;
 use crate::logging;
 
 /// Keys that a reload applies. All others need a restart, and the log names them if they differ.
-const APPLIED: &[&str] = &["log.level", "launchdarkly.environments"];
+const APPLIED: &[&str] = &["log.level", "admin.token", "launchdarkly.environments"];
 /// Keys of a served environment that cannot change.
 const FIXED: &[&str] = &[".prefix"];
 
@@ -59,6 +59,7 @@ impl Reload {
             tracing::error!(%error, "the log level cannot be used, the current one stays in effect");
         }
         gateway.update_environments(&loaded.config);
+        gateway.update_operator_token(&loaded.config);
         if !ignored.is_empty() {
             tracing::warn!(keys = ignored.join(", "), "changed settings take effect after a restart");
         }

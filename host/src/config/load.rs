@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use yardarm_core::settings::{CompatOverride, Effective, Reader, Values};
+use yardarm_core::settings::{CompatOverride, Effective, Key, Reader, SettingError, Values};
 use yardarm_wasm::Compiler;
 
 use super::document::Document;
 use super::error::{ConfigError, left_empty};
-use super::{Config, keys};
+use super::{AdminAccess, Config, keys};
 
 /// The file that is read if none is named and it exists.
 const DEFAULT_FILE: &str = "yardarm.toml";
@@ -29,6 +29,11 @@ impl Overrides {
     /// Returns the overrides for the program `yardarm`, which is its own compiler of plugins.
     pub(crate) fn of_program(variables: Vec<(String, String)>) -> Self {
         Self { variables, compiler: Compiler::this_program(), ..Self::default() }
+    }
+
+    /// Returns the value of an environment variable.
+    fn variable(&self, name: &str) -> Option<String> {
+        self.variables.iter().find(|(it, _)| it == name).map(|(_, text)| text.clone())
     }
 }
 
@@ -58,14 +63,7 @@ impl Loaded {
 /// # Errors
 /// When the file or a value cannot be used, or no vendor is configured.
 pub fn load(file: Option<&Path>, overrides: &Overrides) -> Result<Loaded, ConfigError> {
-    let document = match file {
-        Some(path) => Some(Document::read(path)?),
-        None => match Document::read(Path::new(DEFAULT_FILE)) {
-            Err(ConfigError::Unreadable { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => None,
-            document => Some(document?),
-        },
-    };
-    put_together(document.as_ref(), overrides)
+    put_together(read_document(file)?.as_ref(), overrides)
 }
 
 /// Loads a configuration from the text of a file; `path` appears in errors only.
@@ -84,20 +82,48 @@ pub fn load_without_file(overrides: &Overrides) -> Result<Loaded, ConfigError> {
     put_together(None, overrides)
 }
 
-fn put_together(document: Option<&Document>, overrides: &Overrides) -> Result<Loaded, ConfigError> {
+/// Loads what commands have to know of the admin listener of a running gateway. Errors elsewhere in the configuration do
+/// not matter to them, nor does a secret that is only readable by the gateway.
+///
+/// # Errors
+/// When the file cannot be read, or the address cannot be used.
+pub(crate) fn load_admin(file: Option<&Path>, overrides: &Overrides) -> Result<AdminAccess, ConfigError> {
     let keys = keys();
+    let (values, _) = collect(read_document(file)?.as_ref(), overrides, &keys);
+    AdminAccess::read(&values, &keys, &|name| overrides.variable(name)).map_err(ConfigError::Values)
+}
+
+/// Reads a file, or `yardarm.toml` in the working directory if it exists.
+fn read_document(file: Option<&Path>) -> Result<Option<Document>, ConfigError> {
+    match file {
+        Some(path) => Document::read(path).map(Some),
+        None => match Document::read(Path::new(DEFAULT_FILE)) {
+            Err(ConfigError::Unreadable { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            document => document.map(Some),
+        },
+    }
+}
+
+/// Collects the values of all sources, and the errors of the file.
+fn collect(document: Option<&Document>, overrides: &Overrides, keys: &[Key]) -> (Values, Vec<SettingError>) {
     let mut values = Values::default();
     let mut errors = Vec::new();
     if let Some(document) = document {
         let place = |key: &str| document.place(key);
-        values.add_document(&document.value, &place, &keys).unwrap_or_else(|found| errors = found);
+        values.add_document(&document.value, &place, keys).unwrap_or_else(|found| errors = found);
     }
     values.add_overrides(overrides.overrides.iter().cloned());
-    values.add_variables(overrides.variables.iter().cloned(), &keys);
+    values.add_variables(overrides.variables.iter().cloned(), keys);
     for (path, argument, text) in &overrides.arguments {
         values.add_argument(path, argument, text.clone());
     }
-    let lookup = |name: &str| overrides.variables.iter().find(|(it, _)| it == name).map(|(_, text)| text.clone());
+    (values, errors)
+}
+
+fn put_together(document: Option<&Document>, overrides: &Overrides) -> Result<Loaded, ConfigError> {
+    let keys = keys();
+    let (values, mut errors) = collect(document, overrides, &keys);
+    let lookup = |name: &str| overrides.variable(name);
     let mut reader = Reader::new(&values, &keys, &lookup);
     let config = Config::read(&mut reader, overrides.compiler.clone());
     let sides = [("launchdarkly", config.launchdarkly.is_some()), ("harness", config.harness.is_some())];

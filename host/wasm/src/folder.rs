@@ -10,9 +10,9 @@ pub(crate) mod files;
 mod kept;
 mod listing;
 mod loader;
+mod orders;
 mod probation;
 mod records;
-mod retire;
 mod schedule;
 mod set;
 mod stagings;
@@ -35,9 +35,9 @@ use yardarm_core::{DataStore, Lifecycle};
 use self::events::FolderEvents;
 use self::kept::KeptFiles;
 use self::loader::Loader;
+pub use self::orders::{Impossible, OrderError, OrderReport, PluginAction, UnknownPlugin};
+use self::orders::{MOST_ORDERS, Order};
 use self::records::Records;
-use self::retire::{MOST_ORDERS, Order};
-pub use self::retire::{NothingToReturnTo, OrderError, UnknownPlugin};
 pub use self::trust::Trust;
 use self::watch::WatchTask;
 use crate::notices::Mailboxes;
@@ -108,6 +108,8 @@ pub struct PluginFolder {
     folder_events: Arc<FolderEvents>,
     quarantine: Quarantine,
     orders: mpsc::Sender<Order>,
+    /// Where orders are remembered.
+    store: Option<DataStore>,
 }
 
 /// The gateway cannot watch a plugin folder.
@@ -195,6 +197,7 @@ impl PluginFolder {
             folder_events: Arc::new(FolderEvents::new(settings.dir.clone())),
             quarantine,
             orders: sender,
+            store: store.clone(),
         });
         let kept = open_kept(&settings, store.is_some()).await;
         let memory = (Records::new(store), kept);
@@ -210,12 +213,6 @@ impl PluginFolder {
     /// Compares the content of all files now instead of at the next interval.
     pub fn rescan(&self) {
         self.folder_events.suspect_all();
-    }
-
-    /// Releases a component file with this digest from quarantine; returns whether it was in it. It is compiled when it is
-    /// loaded the next time. Blocks.
-    pub fn clear_quarantine(&self, sha256: &[u8; 32]) -> bool {
-        self.quarantine.clear(sha256)
     }
 
     /// Returns the status of the folder and of each plugin.

@@ -47,7 +47,9 @@ pub use self::cases::{
     EditReply, EditedContent, FailureReply, HeaderValues, Reply, parse_cases,
 };
 pub use self::check::{CheckError, CheckReport, check_file, check_folder};
-pub use self::folder::{NothingToReturnTo, OpenError, OrderError, PluginFolder, Settings, Trust, UnknownPlugin};
+pub use self::folder::{
+    Impossible, OpenError, OrderError, OrderReport, PluginAction, PluginFolder, Settings, Trust, UnknownPlugin,
+};
 pub use self::pool::PoolStatus;
 pub use self::runtime::cpu_share::CpuLimits;
 pub use self::runtime::engine::EngineFacts;
@@ -55,8 +57,8 @@ pub use self::services::ServiceSettings;
 pub use self::staging::cache::CacheLimits;
 pub use self::staging::compilation::{COMPILER_COMMAND, CompileLimits, Compiler, run_compiler};
 pub use self::status::{
-    ActiveStatus, BindingStatus, FolderStatus, GenerationMetrics, PluginMetrics, PluginStatus, ProbationStatus,
-    Refusal, RowState, SetRow, SetState,
+    ActiveStatus, BindingStatus, FolderStatus, GenerationMetrics, OrderedPlugin, PluginMetrics, PluginStatus,
+    ProbationStatus, QuarantinedStatus, Refusal, RowState, SetRow, SetState,
 };
 pub use self::tooling::{
     BenchReport, CaseCost, CostLimits, InspectReport, InterfaceUse, ModuleSize, ProducedBy, Sizes, TestError,

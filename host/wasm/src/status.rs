@@ -1,5 +1,6 @@
 //! The status of plugins for operators: what runs, why files are not used, and counters.
 
+mod order;
 mod states;
 
 use std::collections::BTreeMap;
@@ -11,7 +12,8 @@ use utoipa::ToSchema;
 use yardarm_core::hooks::Plan;
 use yardarm_core::time::unix_ms;
 
-pub use self::states::{ProbationStatus, Refusal, RowState, SetRow, SetState};
+pub use self::order::OrderedPlugin;
+pub use self::states::{ProbationStatus, QuarantinedStatus, Refusal, RowState, SetRow, SetState};
 use crate::breaker::BreakerState;
 use crate::plan::PluginPlan;
 use crate::plugin::Plugin;
@@ -46,8 +48,8 @@ pub struct FolderStatus {
     pub plugins: Vec<PluginStatus>,
     /// Each set of plugins, by file name.
     pub sets: Vec<SetRow>,
-    /// Names of plugins by hook, in the order in which they are called.
-    pub order: BTreeMap<&'static str, Vec<String>>,
+    /// Plugins by hook, in the order in which they are called.
+    pub order: BTreeMap<&'static str, Vec<OrderedPlugin>>,
 }
 
 /// The status of one plugin.
@@ -79,6 +81,8 @@ pub struct PluginStatus {
     pub previous_version: Option<String>,
     /// Whether an operator has pinned the running version.
     pub pinned: bool,
+    /// Versions that were rolled back and are not loaded again until they are cleared, the newest last.
+    pub quarantined: Vec<QuarantinedStatus>,
     /// The last failed calls, by hook, the newest first.
     pub last_errors: Vec<LastError>,
     /// The running version.
@@ -210,6 +214,7 @@ pub(crate) struct Row {
     /// The version that an operator can return to.
     pub(crate) returnable: Option<String>,
     pub(crate) is_pinned: bool,
+    pub(crate) quarantined: Vec<QuarantinedStatus>,
     pub(crate) refusal: Option<Refusal>,
     pub(crate) fails_closed: bool,
     pub(crate) advice: Option<String>,
@@ -256,7 +261,7 @@ impl View {
     pub(crate) fn status(&self, ready: bool) -> FolderStatus {
         let order = |hook: Hook| {
             let steps = self.plan.as_ref().map(|plan| plan.order(hook)).unwrap_or_default();
-            (hook.name(), steps.iter().map(|link| link.name().to_string()).collect())
+            (hook.name(), steps.iter().map(OrderedPlugin::of).collect())
         };
         FolderStatus {
             folder: self.folder.clone(),
@@ -325,6 +330,7 @@ impl Row {
             probation: self.probation.clone(),
             previous_version: self.returnable.clone(),
             pinned: self.is_pinned,
+            quarantined: self.quarantined.clone(),
             last_errors: counters.map(|counters| counters.last_errors()).unwrap_or_default(),
             active: self.active.as_deref().map(ActiveStatus::of),
         }

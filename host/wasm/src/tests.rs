@@ -8,6 +8,7 @@ mod folder;
 mod grants;
 mod guards;
 mod hooks;
+mod orders;
 mod policies;
 mod reports;
 mod resolver;
@@ -178,6 +179,11 @@ impl Fixture {
     fn plugin(&self, file: &str) -> PluginStatus {
         let status = self.folder.status();
         status.plugins.into_iter().find(|plugin| plugin.file == file).expect("a row for the file")
+    }
+
+    /// Returns the names of the plugins of a hook, in the order in which they are called.
+    fn order(&self, hook: &str) -> Vec<String> {
+        self.folder.status().order[hook].iter().map(|plugin| plugin.name.clone()).collect()
     }
 
     /// Returns the code and text of why a file is not used.

@@ -3,7 +3,9 @@
   (memory (export "cm32p2_memory") 1)
   ;; Below 16384: results, names, data of fragments. Above: data passed in by the host, freed after each call.
   (global $heap (mut i32) (i32.const 16384))
-  ;; The configuration, as passed to init; overwritten by the next call that passes data in.
+  ;; Where the data of calls begins: behind the configuration.
+  (global $calls (mut i32) (i32.const 16384))
+  ;; The configuration, as passed to init.
   (global $config (mut i32) (i32.const 0))
   (global $config_length (mut i32) (i32.const 0))
   (data (i32.const 1024) "{{name}}")
@@ -82,6 +84,7 @@
   (func (export "cm32p2|yardarm:plugin/lifecycle@{{short}}|init") (param $at i32) (param $length i32) (result i32)
     (global.set $config (local.get $at))
     (global.set $config_length (local.get $length))
+    (global.set $calls (global.get $heap))
     {{init}})
   {{items}}
   (@custom "yardarm:manifest" "{{manifest}}")

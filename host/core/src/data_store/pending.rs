@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use super::changes::Changes;
 use super::error::StoreError;
@@ -17,7 +18,11 @@ const OVERHEAD: usize = 64;
 
 /// Records that wait.
 #[derive(Default)]
-pub(super) struct Pending(Mutex<Waiting>);
+pub(super) struct Pending {
+    waiting: Mutex<Waiting>,
+    /// The version up to which all changes are on disk.
+    committed: watch::Sender<u64>,
+}
 
 type RecordId = (&'static str, Vec<u8>);
 
@@ -43,7 +48,7 @@ impl Pending {
     /// # Errors
     /// When too much waits already.
     pub(super) fn add(&self, table: &'static str, key: &Key, value: Option<Arc<[u8]>>) -> Result<(), StoreError> {
-        let mut waiting = self.0.lock();
+        let mut waiting = self.waiting.lock();
         let id = (table, key.bytes().to_vec());
         let before = waiting.records.get(&id).map_or(0, |it| size(&id, it.value.as_deref()));
         let bytes = waiting.bytes - before + size(&id, value.as_deref());
@@ -57,9 +62,16 @@ impl Pending {
         Ok(())
     }
 
+    /// Waits until everything is on disk that waits now.
+    pub(super) async fn committed(&self) {
+        let version = self.waiting.lock().version;
+        // The sender lives as long as `self`.
+        let _ = self.committed.subscribe().wait_for(|committed| *committed >= version).await;
+    }
+
     /// Returns what waits for keys that begin with the parts of `prefix`: key, and value or `None` for a removal.
     pub(super) fn starting_with(&self, table: &'static str, prefix: &Key) -> BTreeMap<Vec<u8>, Option<Arc<[u8]>>> {
-        let waiting = self.0.lock();
+        let waiting = self.waiting.lock();
         let first = (table, prefix.bytes().to_vec());
         let all = waiting.records.range(first..);
         let is_in = |id: &RecordId| id.0 == table && id.1.starts_with(prefix.bytes());
@@ -77,7 +89,7 @@ impl Tracked for Pending {
     }
 
     fn is_dirty(&self) -> bool {
-        !self.0.lock().records.is_empty()
+        !self.waiting.lock().records.is_empty()
     }
 
     fn is_closed(&self) -> bool {
@@ -85,7 +97,7 @@ impl Tracked for Pending {
     }
 
     fn write(&self, changes: &mut Changes<'_>) {
-        let mut waiting = self.0.lock();
+        let mut waiting = self.waiting.lock();
         for ((table, key), record) in &waiting.records {
             match &record.value {
                 Some(value) => changes.put_encoded(table, key, value),
@@ -96,7 +108,7 @@ impl Tracked for Pending {
     }
 
     fn mark_committed(&self) {
-        let mut waiting = self.0.lock();
+        let mut waiting = self.waiting.lock();
         let (written, mut freed) = (waiting.written, 0);
         waiting.records.retain(|id, record| {
             let is_newer = record.version > written;
@@ -104,6 +116,7 @@ impl Tracked for Pending {
             is_newer
         });
         waiting.bytes -= freed;
+        self.committed.send_replace(written);
     }
 
     fn forget(&self) {}

@@ -231,6 +231,20 @@ async fn single_records_are_read_at_once_and_survive() {
     stop(&lifecycle).await;
 }
 
+#[tokio::test]
+async fn a_record_is_on_disk_once_it_is_committed() {
+    let (events, key): (Table<String>, _) = (EVENTS.of(), Key::of(&["lane"]));
+    let dir = tempfile::tempdir().unwrap();
+    let store = DataStore::open(dir.path(), &Lifecycle::new()).await;
+    store.committed().await;
+    store.put(events, &key, &"event".to_owned()).unwrap();
+    store.committed().await;
+    let copy = tempfile::tempdir().unwrap();
+    std::fs::copy(dir.path().join(FILE), copy.path().join(FILE)).unwrap();
+    let copy = DataStore::open(copy.path(), &Lifecycle::new()).await;
+    assert_eq!(copy.get(events, &key).unwrap().as_deref(), Some("event"));
+}
+
 async fn until(is_so: impl Fn() -> bool) {
     for _ in 0..10_000 {
         if is_so() {

@@ -9,13 +9,14 @@ use serde::Serialize;
 use yardarm_core::supervisor;
 use yardarm_wasm::LoadError;
 
+use crate::cli::admin_client::AdminAddress;
 use crate::cli::output;
 use crate::logging;
 
 /// Exit codes of the tools, which scripts compare like those of other build tools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::cli) enum ToolExit {
-    /// A file was refused, a case failed, or something cannot be written.
+    /// A file or an order was refused, a case failed, something cannot be written, or a gateway cannot be reached.
     Refused = 1,
     /// The command line is invalid.
     Usage = 2,
@@ -34,7 +35,11 @@ pub(super) enum Format {
 #[derive(Debug, Serialize)]
 pub(super) struct ToolError {
     /// The file that is wrong.
-    file: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<String>,
+    /// The address of the gateway that has refused something, or does not answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gateway: Option<String>,
     /// The stable code of a refusal (see "Error codes" in `plugins/README.md`).
     code: Option<&'static str>,
     /// Its class.
@@ -78,21 +83,29 @@ impl ToolError {
     /// Creates the error for a file that was refused.
     pub(super) fn refused(file: &Path, error: &LoadError) -> Self {
         let (code, class) = (Some(error.code()), Some(error.class()));
-        Self { file: file.display().to_string(), code, class, text: error.to_string() }
+        Self { code, class, ..Self::of_file(file, error) }
     }
 
     /// Creates the error for a file or folder that cannot be read or written, or has invalid content.
     pub(super) fn of_file(file: &Path, text: impl fmt::Display) -> Self {
-        Self { file: file.display().to_string(), code: None, class: None, text: text.to_string() }
+        let file = Some(file.display().to_string());
+        Self { file, gateway: None, code: None, class: None, text: text.to_string() }
+    }
+
+    /// Creates the error for what a running gateway has refused, or for one that does not answer.
+    pub(super) fn of_gateway(address: &AdminAddress, text: impl Into<String>) -> Self {
+        Self { file: None, gateway: Some(address.to_string()), code: None, class: None, text: text.into() }
     }
 }
 
 impl fmt::Display for ToolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.code, self.class) {
-            (Some(code), Some(class)) => write!(f, "{}: {code} {class}: {}", self.file, self.text),
-            _ => write!(f, "{}: {}", self.file, self.text),
+        let place = self.file.iter().chain(&self.gateway);
+        place.into_iter().try_for_each(|place| write!(f, "{place}: "))?;
+        if let (Some(code), Some(class)) = (self.code, self.class) {
+            write!(f, "{code} {class}: ")?;
         }
+        f.write_str(&self.text)
     }
 }
 
@@ -102,7 +115,12 @@ pub(super) async fn finish<R: Report + Send + 'static>(
     tool: impl FnOnce() -> Result<R, ToolError> + Send + 'static,
 ) -> ExitCode {
     let result = supervisor::blocking("plugin tool", tool).await;
-    match result.unwrap_or_else(|error| Err(ToolError::of_file(Path::new("yardarm"), error))) {
+    conclude(format, result.unwrap_or_else(|error| Err(ToolError::of_file(Path::new("yardarm"), error))))
+}
+
+/// Prints the result of a tool, and returns the exit code for it.
+pub(super) fn conclude<R: Report>(format: Format, result: Result<R, ToolError>) -> ExitCode {
+    match result {
         Ok(report) => {
             let is_fine = report.is_fine();
             match format {

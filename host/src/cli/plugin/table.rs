@@ -33,6 +33,25 @@ impl Table {
     }
 }
 
+/// Returns rows of texts in aligned columns, each with the lines below it.
+pub(super) fn columns<const N: usize>(rows: &[([String; N], Vec<String>)]) -> String {
+    let width = |column: usize| rows.iter().map(|(cells, _)| cells[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    let mut lines = String::new();
+    for (cells, below) in rows {
+        let padded: Vec<String> = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        // Writing to a `String` cannot fail.
+        let _ = writeln!(lines, "{}", padded.join("  ").trim_end());
+        below.iter().for_each(|line| lines.push_str(&format!("    {line}\n")));
+    }
+    lines
+}
+
+/// Returns a text of other origin without control characters, which a terminal would obey.
+pub(super) fn printable(text: &str) -> String {
+    text.chars().map(|it| if it.is_control() { ' ' } else { it }).collect()
+}
+
 /// Formats a number of bytes with three digits at least.
 pub(super) fn bytes(count: u64) -> String {
     match count {

@@ -186,6 +186,34 @@ impl Entry {
         self.record.as_ref()?.quarantined.iter().find(|known| known.identity == *identity)
     }
 
+    /// Returns the content of what is active, also while it is loaded again because something else than its files has changed.
+    pub(super) fn active_identity(&self) -> Option<Identity> {
+        let recorded = || Some(self.record.as_ref()?.current.as_ref()?.identity);
+        self.active.as_ref().and_then(|_| self.running.or_else(recorded))
+    }
+
+    /// Returns the version that has to be loaded from its kept files: the one of before if no version runs and the files in
+    /// the folder must not be used, or if the running one is in quarantine.
+    pub(super) fn version_to_restore(&self) -> Option<Identity> {
+        let record = self.record.as_ref()?;
+        let is_barred =
+            self.hold == Some(Hold::Pinned) || self.refusal.as_ref().is_some_and(|it| it.class == "rolled-back");
+        let is_good = |version: &&KeptVersion| self.quarantined(&version.identity).is_none();
+        let previous = record.previous.as_ref().filter(is_good);
+        let version = match (self.running, &record.current) {
+            (Some(running), _) => previous.filter(|_| self.quarantined(&running).is_some()),
+            (None, Some(current)) if is_barred => {
+                if is_good(&current) {
+                    Some(current)
+                } else {
+                    previous
+                }
+            }
+            (None, _) => None,
+        };
+        version.map(|version| version.identity)
+    }
+
     pub(super) fn is_pinned(&self) -> bool {
         self.record.as_ref().is_some_and(|record| record.is_pinned && record.current.is_some())
     }
@@ -264,6 +292,7 @@ impl Entry {
             returnable: returnable.or_else(|| kept.map(|version| version.version.clone())),
             previous: warm,
             is_pinned: self.is_pinned(),
+            quarantined: self.record.iter().flat_map(|it| &it.quarantined).map(QuarantinedVersion::status).collect(),
             refusal: refusal.cloned(),
             fails_closed: self.fails_closed(),
             advice: self.advice(stem, state),

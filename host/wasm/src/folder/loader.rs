@@ -5,6 +5,7 @@
 
 mod apply;
 mod changes;
+mod orders;
 mod results;
 mod retirement;
 mod rollback;
@@ -21,6 +22,7 @@ use tokio::time::Instant;
 use yardarm_core::hooks::{Hooks, Plan};
 use yardarm_core::supervisor;
 
+use self::orders::Answer;
 use super::entry::Entry;
 use super::events::Suspects;
 use super::kept::KeptFiles;
@@ -78,6 +80,8 @@ pub(super) struct Loader {
     tidied: Option<Instant>,
     /// Since when the installed plan differs from the entries.
     unplanned: Option<Instant>,
+    /// Orders that were carried out and are to be answered.
+    answers: Vec<Answer>,
 }
 
 impl Loader {
@@ -117,6 +121,7 @@ impl Loader {
             refusals: 0,
             tidied: None,
             unplanned: None,
+            answers: Vec::new(),
         }
     }
 
@@ -179,6 +184,7 @@ impl Loader {
         if self.is_scanned && is_idle && self.unplanned.is_none() {
             self.folder.ready.send_if_modified(|ready| !std::mem::replace(ready, true));
         }
+        self.answer_orders();
         if is_due {
             self.tidy_cache().await;
             self.tidy_kept().await;

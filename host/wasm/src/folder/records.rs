@@ -58,6 +58,11 @@ impl Records {
         Self(store)
     }
 
+    /// Returns whether records outlive the process.
+    pub(super) fn are_kept(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Reads all records. Blocks.
     pub(super) fn read(&self) -> BTreeMap<Arc<str>, PluginRecord> {
         let mut records = BTreeMap::new();

@@ -9,7 +9,7 @@ use yardarm_core::{InternalError, Supervised, Supervisor, supervisor};
 
 use super::events::{FolderEvents, FolderWatcher};
 use super::loader::Loader;
-use super::retire::Orders;
+use super::orders::Orders;
 use super::schedule::Schedule;
 
 /// Loads the folder for the first time, then after each change.

@@ -36,6 +36,19 @@ pub struct ProbationStatus {
     pub previous_sha256: String,
 }
 
+/// A version that was rolled back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct QuarantinedStatus {
+    /// Version that the plugin declared.
+    pub version: String,
+    /// Digest of its component file.
+    pub sha256: String,
+    /// The version that it was rolled back to.
+    pub to: String,
+    /// Why, with figures.
+    pub reason: String,
+}
+
 /// State of a plugin's files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]

@@ -145,7 +145,7 @@ async fn the_status_can_be_written_as_json_and_holds_no_secret() {
     let status = serde_json::to_value(fixture.folder.status()).unwrap();
     assert_eq!(status["plugins"][1]["active"]["grants"][0], "header:authorization");
     assert_eq!(status["plugins"][0]["refused"]["code"], "L01");
-    assert_eq!(status["order"]["request-auth"][0], "gate");
+    assert_eq!(status["order"]["request-auth"][0]["name"], "gate");
     let text = status.to_string() + &serde_json::to_string(&fixture.folder.metrics()).unwrap();
     assert!(!text.contains("canary"), "{text}");
 }

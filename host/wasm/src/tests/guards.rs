@@ -3,7 +3,7 @@
 use yardarm_testkit::guests;
 
 use super::*;
-use crate::{OrderError, RowState, UnknownPlugin};
+use crate::{OrderError, PluginAction, RowState, UnknownPlugin};
 
 const REQUIRED: &[u8] = b"[[bind]]\nhook = \"request-auth\"";
 const ALWAYS: &[u8] = b"[[bind]]\nhook = \"request-auth\"\nrequired = \"always\"";
@@ -178,9 +178,10 @@ async fn an_operator_retires_and_reinstates_a_plugin() {
     let files: [(&str, &[u8]); 2] = [("front.wasm", &gate()), ("front.toml", REQUIRED)];
     let fixture = Fixture::with_store(&files, Some(data.store.clone()), |_| ()).await;
     let unknown = UnknownPlugin { name: "other".to_owned() };
-    assert_eq!(fixture.folder.retire("other").await, Err(OrderError::Unknown(unknown)));
+    let refused = fixture.folder.order("other", PluginAction::Retire).await;
+    assert_eq!(refused.unwrap_err(), OrderError::Unknown(unknown));
     // By the name of the plugin, or that of its file.
-    fixture.folder.retire("gate").await.unwrap();
+    fixture.folder.order("gate", PluginAction::Retire).await.unwrap();
     fixture.shows("the new plan", |_| fixture.is_free()).await;
     assert_eq!(fixture.plugin("front").state, RowState::Retired);
     let fixture = fixture.restart(Some(data.store.clone())).await;
@@ -194,7 +195,7 @@ async fn an_operator_retires_and_reinstates_a_plugin() {
     fixture.put("front.wasm", &gate());
     pass(&fixture).await;
     assert_eq!(fixture.plugin("front").state, RowState::Retired);
-    fixture.folder.reinstate("front").await.unwrap();
+    fixture.folder.order("front", PluginAction::Reinstate).await.unwrap();
     fixture.shows("the plugin", |status| status.plugins[0].state == RowState::Active).await;
     assert!(fixture.authenticate().await.is_ok());
     let fixture = fixture.restart(Some(data.store.clone())).await;

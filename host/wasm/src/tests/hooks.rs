@@ -112,7 +112,7 @@ async fn order_is_phase_then_priority_then_name() {
         ("d.toml", bind("phase = \"early\"\npriority = 900").as_bytes()),
     ])
     .await;
-    assert_eq!(fixture.folder.status().order["request-auth"], ["d", "c", "b", "a"]);
+    assert_eq!(fixture.order("request-auth"), ["d", "c", "b", "a"]);
 }
 
 #[tokio::test]

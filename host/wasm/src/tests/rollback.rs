@@ -3,11 +3,11 @@
 use yardarm_testkit::guests;
 
 use super::*;
-use crate::{OrderError, RollbackReason, RowState};
+use crate::{Impossible, OrderError, PluginAction, RollbackReason, RowState};
 
-const REQUIRED: &[u8] = b"[[bind]]\nhook = \"request-auth\"\nisolation = \"pool\"";
+pub(super) const REQUIRED: &[u8] = b"[[bind]]\nhook = \"request-auth\"\nisolation = \"pool\"";
 
-fn guest(version: &str, fragment: &str) -> Vec<u8> {
+pub(super) fn guest(version: &str, fragment: &str) -> Vec<u8> {
     Guest::new("gate").version(version).hook(GuestHook::RequestAuth, fragment).component().unwrap()
 }
 
@@ -16,7 +16,7 @@ fn failing(version: &str, n: u32) -> Vec<u8> {
     guest(version, &guests::TRAP_SOMETIMES.replace("(i32.const 9999)", &format!("(i32.const {n})")))
 }
 
-fn version(fixture: &Fixture) -> String {
+pub(super) fn version(fixture: &Fixture) -> String {
     fixture.plugin("gate").active.map(|active| active.version).unwrap_or_default()
 }
 
@@ -25,7 +25,7 @@ fn rollbacks(fixture: &Fixture) -> Vec<(RollbackReason, u64)> {
 }
 
 /// Opens a folder in which version 2.0.0 has just replaced version 1.0.0.
-async fn replaced(bad: &[u8], data: Option<&DataDir>) -> Fixture {
+pub(super) async fn replaced(bad: &[u8], data: Option<&DataDir>) -> Fixture {
     let files: [(&str, &[u8]); 2] = [("gate.toml", REQUIRED), ("gate.wasm", &guest("1.0.0", guests::ALLOW))];
     let fixture = Fixture::with_store(&files, data.map(|data| data.store.clone()), |settings| {
         settings.kept_dir = data.map(|data| data.dir.path().join("versions"));
@@ -75,7 +75,7 @@ async fn a_version_that_traps_returns_and_is_not_loaded_again() {
     fixture.put("gate.wasm", &bad);
     fixture.shows("the quarantine", |status| status.plugins[0].refused.is_some()).await;
     assert_eq!((version(&fixture).as_str(), fixture.refusal("gate").0), ("3.0.0", "S02"));
-    fixture.folder.clear("gate").await.unwrap();
+    fixture.folder.order("gate", PluginAction::Clear).await.unwrap();
     fixture.shows("the bad one", |status| status.plugins[0].active.as_ref().unwrap().version == "2.0.0").await;
 }
 
@@ -107,17 +107,18 @@ async fn a_version_that_has_passed_stays_and_an_operator_can_return() {
     }
     fixture.shows("the end of the probation", |status| status.plugins[0].probation.is_none()).await;
     assert_eq!(fixture.plugin("gate").previous_version.as_deref(), Some("1.0.0"));
-    fixture.folder.rollback("gate").await.unwrap();
+    fixture.folder.order("gate", PluginAction::Rollback).await.unwrap();
     fixture.shows("the old one", |status| status.plugins[0].active.as_ref().unwrap().version == "1.0.0").await;
     assert_eq!(fixture.refusal("gate").0, "S02");
     assert_eq!(rollbacks(&fixture), [(RollbackReason::Operator, 1)]);
-    assert_eq!(fixture.folder.rollback("gate").await, Err(OrderError::Nothing(crate::NothingToReturnTo)));
+    let refused = fixture.folder.order("gate", PluginAction::Rollback).await.unwrap_err();
+    assert_eq!(refused, OrderError::Impossible(Impossible::NothingToReturnTo));
 }
 
 #[tokio::test]
 async fn a_pinned_version_is_replaced_by_nothing() {
     let fixture = replaced(&guest("2.0.0", guests::TRAP), None).await;
-    fixture.folder.pin("gate", true).await.unwrap();
+    fixture.folder.order("gate", PluginAction::Pin).await.unwrap();
     for _ in 0..20 {
         assert!(fixture.authenticate().await.is_err());
     }
@@ -125,7 +126,7 @@ async fn a_pinned_version_is_replaced_by_nothing() {
     tokio::time::sleep(Duration::from_millis(500)).await;
     let row = fixture.plugin("gate");
     assert!(row.pinned && row.probation.is_none() && version(&fixture) == "2.0.0", "{row:?}");
-    fixture.folder.pin("gate", false).await.unwrap();
+    fixture.folder.order("gate", PluginAction::Unpin).await.unwrap();
     fixture.shows("the new one", |status| status.plugins[0].active.as_ref().unwrap().version == "3.0.0").await;
 }
 

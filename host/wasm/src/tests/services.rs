@@ -189,7 +189,7 @@ async fn flag_data_is_transformed_again_when_something_else_is_published() {
 }
 
 #[tokio::test]
-async fn listeners_are_told_what_changed_and_again_if_they_fail() {
+async fn listeners_learn_what_changed_and_again_if_they_fail() {
     let server = Server::start(&[(503, ""), (200, "")]).await;
     let toml = format!(
         "[plugin]\ngrants = [\"http-out:{0}\"]\nconfig = {{ url = \"{0}/hook\" }}\n[[bind]]\nhook = \"change-listener\"\n\

@@ -24,7 +24,12 @@ impl Pattern {
 
     /// Returns whether the name of an environment matches, or its vendor and name as `vendor/name`.
     pub(crate) fn matches_environment(&self, label: &EnvironmentLabel) -> bool {
-        self.matches(label.name()) || self.matches(&label.to_string())
+        self.matches_either(label.name(), &label.to_string())
+    }
+
+    /// Returns whether the name of an environment matches, or `full`, its vendor and name.
+    pub(crate) fn matches_either(&self, name: &str, full: &str) -> bool {
+        self.matches(name) || self.matches(full)
     }
 }
 

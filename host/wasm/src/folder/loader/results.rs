@@ -61,6 +61,10 @@ impl Loader {
         let entry = self.entry(&stem);
         entry.staging = None;
         entry.plan_retry(error.may_pass());
+        let restored = entry.version_to_restore().filter(|(component, _)| *component == sha256);
+        if let Some(restored) = restored.filter(|_| entry.active.is_some()) {
+            self.give_up_kept(&stem, restored);
+        }
     }
 
     /// Rejects a unit if one of its plugins has the name of another plugin. What is active stays, except while the folder

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use yardarm_core::supervisor;
 
-use super::super::entry::{Entry, Hold, Identity};
+use super::super::entry::Identity;
+use super::super::orders::Impossible;
 use super::super::probation::{Fault, JUDGE_INTERVAL, Verdict};
 use super::super::records::QuarantinedVersion;
-use super::super::retire::NothingToReturnTo;
-use super::super::set::SetEntry;
 use super::super::stagings::Unit;
 use super::Loader;
 use super::apply::Ready;
+use crate::status::QuarantinedStatus;
 use crate::vocabulary::LoadError;
 
 impl Loader {
@@ -41,7 +41,7 @@ impl Loader {
 
     /// Rolls a plugin back, and with it the plugins of its set that replaced others at the same time.
     fn roll_back_with_set(&mut self, stem: &Arc<str>, fault: &Fault) {
-        let members = self.sets.values().find(|set| set.contains(stem)).map(SetEntry::members);
+        let members = self.set_of(stem).map(|(_, members)| members);
         self.roll_back(stem, fault);
         for member in members.into_iter().flatten().filter(|member| member != stem) {
             self.roll_back(&member, &Fault::Set { because: Arc::clone(stem) });
@@ -53,7 +53,8 @@ impl Loader {
     fn roll_back(&mut self, stem: &Arc<str>, fault: &Fault) {
         let entry = self.entry(stem);
         let Some(probation) = entry.probation.take() else { return };
-        let (Some(bad), Some(identity)) = (entry.active.take(), entry.running) else { return };
+        let identity = entry.active_identity();
+        let (Some(bad), Some(identity)) = (entry.active.take(), identity) else { return };
         let quarantined = QuarantinedVersion::new(identity, &bad.version, &probation.previous.version, fault);
         let error = quarantined.error();
         entry.quarantine(quarantined);
@@ -65,85 +66,88 @@ impl Loader {
     }
 
     /// Rolls a plugin back by order of an operator: to the version before that is still warm, or to the one whose files are
-    /// kept.
-    pub(super) async fn roll_back_by_order(&mut self, stem: &Arc<str>) -> Result<(), NothingToReturnTo> {
+    /// kept. If a newer version is being staged, that one is waited for; it comes in place of the kept one if it can be used.
+    pub(super) async fn roll_back_by_order(&mut self, stem: &Arc<str>) -> Result<(bool, String), Impossible> {
+        self.refuse_retired(stem)?;
         let entry = self.entry(stem);
-        if entry.probation.is_some() {
+        let (Some(bad), Some(identity)) = (entry.active.clone(), entry.active_identity()) else {
+            return Err(Impossible::NotRunning);
+        };
+        let version = bad.version.clone();
+        let after = format!("the files of `{version}` are in quarantine until they change or are cleared");
+        if let Some(probation) = &entry.probation {
+            let to = probation.previous.version.clone();
             self.roll_back_with_set(stem, &Fault::Operator);
-            return Ok(());
+            let set = self.set_of(stem).map(|(set, _)| format!(" with the plugins of `{set}.set`")).unwrap_or_default();
+            return Ok((true, format!("rolled back from version `{version}` to `{to}`{set}; {after}")));
+        }
+        if entry.quarantined(&identity).is_some() {
+            return Ok((false, format!("version `{version}` is being rolled back already")));
         }
         let previous = entry.record.as_ref().and_then(|record| record.previous.clone());
-        let (Some(previous), Some(bad), Some(identity)) = (previous, entry.active.clone(), entry.running) else {
-            return Err(NothingToReturnTo);
-        };
-        let quarantined = QuarantinedVersion::new(identity, &bad.version, &previous.version, &Fault::Operator);
-        let error = quarantined.error();
-        if !self.stage_kept(stem, previous.identity).await {
-            return Err(NothingToReturnTo);
+        let previous = previous.ok_or(Impossible::NothingToReturnTo)?;
+        let to = previous.version.clone();
+        let is_staging = entry.staging.is_some();
+        if !is_staging && !self.stage_kept(stem, previous.identity).await
+            || is_staging && !self.has_kept(previous.identity).await
+        {
+            return Err(Impossible::NotKept { version: to });
         }
+        let quarantined = QuarantinedVersion::new(identity, &version, &to, &Fault::Operator);
+        let error = quarantined.error();
         bad.guest.context.counters.rollbacks.count(Fault::Operator.reason());
         let entry = self.entry(stem);
         entry.quarantine(quarantined);
-        entry.attempted = Some(identity);
+        if !is_staging {
+            entry.attempted = Some(identity);
+        }
         self.save_record(stem);
         self.refuse(stem, Some(identity.0), &error);
-        Ok(())
+        let when = match is_staging {
+            true => format!("`{to}` returns unless the newer files that are being loaded can be used"),
+            false => format!("`{to}` is being loaded and takes its place"),
+        };
+        Ok((true, format!("rolling back from version `{version}`: {when}; {after}")))
     }
 
-    /// Releases the versions of a plugin from quarantine. Its files are loaded as if they were new.
-    pub(super) fn clear(&mut self, stem: &Arc<str>) {
-        let entry = self.entry(stem);
-        let Some(record) = entry.record.as_mut().filter(|record| !record.quarantined.is_empty()) else { return };
-        tracing::info!(file = %stem, "plugin released from quarantine by an operator");
-        record.quarantined.clear();
-        entry.refusal = None;
-        self.look_again_at(stem);
-    }
-
-    /// Pins a plugin to the version that runs, or unpins it: other content of its files, and failures, do not replace it.
-    pub(super) fn pin(&mut self, stem: &Arc<str>, is_pinned: bool) {
-        let entry = self.entry(stem);
-        let record = entry.record.get_or_insert_default();
-        if record.is_pinned == is_pinned {
-            return;
-        }
-        tracing::info!(file = %stem, is_pinned, "plugin pinned or unpinned by an operator");
-        record.is_pinned = is_pinned;
-        if is_pinned {
-            entry.probation = None;
-        }
-        self.look_again_at(stem);
-    }
-
-    fn look_again_at(&mut self, stem: &Arc<str>) {
+    /// Has the files of a plugin judged again, and what is remembered of it written.
+    pub(super) fn look_again_at(&mut self, stem: &Arc<str>) {
         self.entry(stem).reconsider();
         self.reconsider_set_of(stem);
         self.save_record(stem);
         self.is_scan_due = true;
     }
 
-    /// Begins to stage the kept versions of plugins that do not run, and whose files must not be used.
+    /// Begins to stage kept versions: of plugins that do not run, and whose files must not be used; and of plugins that were
+    /// rolled back by an order while another version was being staged, or before a restart.
     pub(super) async fn restore_kept(&mut self) {
-        let is_barred = |entry: &Entry| {
-            entry.hold == Some(Hold::Pinned) || entry.refusal.as_ref().is_some_and(|it| it.class == "rolled-back")
-        };
-        let barred = self.entries.iter().filter(|(_, entry)| {
-            entry.active.is_none() && entry.staging.is_none() && !entry.is_retired() && is_barred(entry)
-        });
-        let barred: Vec<(Arc<str>, Identity)> = barred
-            .filter_map(|(stem, entry)| Some((Arc::clone(stem), entry.record.as_ref()?.current.as_ref()?.identity)))
-            .collect();
-        for (stem, identity) in barred {
+        let due = self.entries.iter().filter(|(_, entry)| entry.staging.is_none() && !entry.is_retired());
+        let due = due.filter_map(|(stem, entry)| Some((Arc::clone(stem), entry.version_to_restore()?)));
+        for (stem, identity) in due.collect::<Vec<_>>() {
             let attempted = self.entry(&stem).attempted;
             if !self.stage_kept(&stem, identity).await {
-                tracing::error!(file = %stem, "the version of before cannot be restored, so the plugin does not run");
-                if let Some(record) = &mut self.entry(&stem).record {
-                    record.current = None;
-                }
+                self.give_up_kept(&stem, identity);
             }
             // The files of the folder have been judged.
             self.entry(&stem).attempted = attempted;
         }
+    }
+
+    /// Forgets a version that cannot be restored.
+    pub(super) fn give_up_kept(&mut self, stem: &Arc<str>, identity: Identity) {
+        let Some(record) = &mut self.entry(stem).record else { return };
+        for version in [&mut record.current, &mut record.previous] {
+            if version.as_ref().is_some_and(|version| version.identity == identity) {
+                *version = None;
+            }
+        }
+        tracing::error!(file = %stem, "the version of before cannot be restored");
+    }
+
+    async fn has_kept(&mut self, identity: Identity) -> bool {
+        let kept = self.kept.clone();
+        let load = supervisor::blocking("plugin folder reader", move || kept.load(identity)).await;
+        load.is_ok_and(|loaded| loaded.is_some())
     }
 
     /// Begins to stage a kept version; returns whether its files are there.
@@ -180,6 +184,12 @@ impl Loader {
 impl QuarantinedVersion {
     fn new(identity: Identity, version: &str, to: &str, fault: &Fault) -> Self {
         Self { identity, version: version.to_owned(), to: to.to_owned(), reason: fault.to_string() }
+    }
+
+    /// Returns the version as the status shows it.
+    pub(in super::super) fn status(&self) -> QuarantinedStatus {
+        let Self { identity: (sha256, _), version, to, reason } = self.clone();
+        QuarantinedStatus { version, sha256: hex::encode(sha256), to, reason }
     }
 
     /// Returns why the version is not used.

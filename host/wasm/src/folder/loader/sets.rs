@@ -303,6 +303,12 @@ impl Loader {
         set.become_state(SetState::Refused);
     }
 
+    /// Returns the name and the plugins of the set that a plugin is in.
+    pub(super) fn set_of(&self, stem: &Arc<str>) -> Option<(Arc<str>, BTreeSet<Arc<str>>)> {
+        let (name, set) = self.sets.iter().find(|(_, set)| set.contains(stem))?;
+        Some((Arc::clone(name), set.members()))
+    }
+
     /// Has the set of a plugin, if there is one, compared with its files again.
     pub(super) fn reconsider_set_of(&mut self, stem: &Arc<str>) {
         for set in self.sets.values_mut().filter(|set| set.contains(stem)) {

@@ -48,7 +48,7 @@ fn a_full_file_is_read() {
 fn security_hooks_are_required_by_default() {
     for hook in Hook::ALL {
         let manifest = Manifest::parse(&format!("[[bind]]\nhook = \"{hook}\"")).unwrap();
-        let expected = matches!(hook, Hook::RequestAuth | Hook::EventFilter).into();
+        let expected = matches!(hook, Hook::RequestAuth | Hook::EventFilter | Hook::RouteResolver).into();
         assert_eq!(manifest.binds[0].required, expected, "{hook}");
         assert_eq!(Bind::automatic(hook).required, Required::No);
     }
