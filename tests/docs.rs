@@ -89,6 +89,24 @@ fn the_interface_of_plugins_lists_all_routes() {
     assert_eq!(ids(&read("wit/v0.1/request.wit")), ids(&read("docs/routes.md")));
 }
 
+/// Before the tables of `docs/bindings.md`.
+const BINDINGS_INTRO: &str = "\
+# Binding files
+
+`NAME.toml` beside `NAME.wasm` defines where a plugin is called, what it may read and use, and its configuration (see
+[plugins](../plugins/README.md)). The tables are generated from the JSON Schema that `yardarm plugin schema` prints, which is
+also in [`binding.schema.json`](binding.schema.json): editors with a language server for TOML complete and check a file that
+begins with `#:schema` and the path or address of the schema. All faults of a file are reported at once by
+`yardarm plugin check`.
+
+";
+
+#[test]
+fn the_reference_of_binding_files_is_their_schema() {
+    assert_document("docs/bindings.md", &format!("{BINDINGS_INTRO}{}", yardarm_wasm::bindings_document()));
+    assert_document("docs/binding.schema.json", &format!("{:#}\n", yardarm_wasm::binding_schema()));
+}
+
 #[test]
 fn the_tables_of_metrics_are_their_declarations() {
     let tables = [

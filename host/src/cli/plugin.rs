@@ -12,6 +12,7 @@ mod new;
 mod order;
 mod outcome;
 mod pack;
+mod schema;
 mod table;
 mod test;
 mod wit;
@@ -40,6 +41,8 @@ enum PluginCommand {
     New(new::NewArgs),
     /// Print the interface of plugins, or write it where toolchains look for it
     Wit(wit::WitArgs),
+    /// Print the JSON Schema of binding files, for editors
+    Schema,
     /// Show what a component is and wants, without compiling or running it
     Inspect(inspect::InspectArgs),
     /// Check everything that a gateway checks when it loads a plugin
@@ -80,6 +83,7 @@ impl PluginArgs {
         match self.command {
             PluginCommand::New(args) => new::run(args, format).await,
             PluginCommand::Wit(args) => wit::run(args, format).await,
+            PluginCommand::Schema => schema::run(format).await,
             PluginCommand::Inspect(args) => inspect::run(args, format).await,
             PluginCommand::Check(args) => check::run(args, format).await,
             PluginCommand::Pack(args) => pack::run(args, format).await,

@@ -56,6 +56,7 @@ pub use self::runtime::engine::EngineFacts;
 pub use self::services::ServiceSettings;
 pub use self::staging::cache::CacheLimits;
 pub use self::staging::compilation::{COMPILER_COMMAND, CompileLimits, Compiler, run_compiler};
+pub use self::staging::manifest::{binding_schema, bindings_document};
 pub use self::status::{
     ActiveStatus, BindingStatus, FolderStatus, GenerationMetrics, OrderedPlugin, PluginMetrics, PluginStatus,
     ProbationStatus, QuarantinedStatus, Refusal, RowState, SetRow, SetState,

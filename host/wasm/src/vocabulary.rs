@@ -29,7 +29,7 @@ pub use self::compile_stop::CompileStop;
 pub(crate) use self::counters::{AllCounters, HookMeters, PluginCounters};
 pub use self::counters::{CALL_SECONDS, HookMetrics, InstanceMetrics};
 pub(crate) use self::evidence::{Ending, Evidence, Tally};
-pub(crate) use self::grants::{Grants, KNOWN_GRANTS};
+pub(crate) use self::grants::{GRANTS, Grants};
 pub(crate) use self::guest_metrics::{GuestMetricError, GuestMetrics, Labels};
 pub use self::guest_metrics::{GuestSeries, GuestValue};
 pub(crate) use self::http_grant::HttpGrant;

@@ -3,14 +3,18 @@
 //! The plugin declares what it is, the operator where it applies. All errors of a file are reported at once, each with
 //! its key path; for an unknown key the most similar known one is named.
 
+mod document;
 mod reader;
+mod schema;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+pub use self::document::bindings_document;
 use self::reader::{Faults, Section, read_grants, read_sha256};
+pub use self::schema::binding_schema;
 use crate::vocabulary::{
     Bind, Grants, Hook, Isolation, KvStorage, LARGEST_MEMORY_MB, LONGEST_DEADLINE_MS, Phase, Policy, Required,
 };

@@ -9,25 +9,28 @@ use url::Url;
 
 use super::{HttpGrant, Pattern};
 
-/// Grants that an operator can write; `header:<name>` without its name.
-pub(crate) const KNOWN_GRANTS: &[&str] = &[
-    "clock",
-    "random",
-    "credential:raw",
-    "client-address",
-    "context-attributes:<pattern>",
-    "context-key",
-    "event-bodies",
-    "flag-data",
-    "header:<name>",
-    "http-out:<origin and path prefix>",
-    "identity",
-    "kv",
-    "path",
-    "query",
-    "secret:<name>",
-    "log",
-    "metrics",
+/// Grants that an operator can write, and what each gives.
+pub(crate) const GRANTS: &[(&str, &str)] = &[
+    ("header:<name>", "The values of one request header."),
+    ("path", "The path of the request, which may contain a credential or a context."),
+    ("query", "The query of the request, which may contain a credential or a context."),
+    ("client-address", "Addresses of the client, of the peer, and in `X-Forwarded-For`."),
+    ("credential:raw", "The credential itself, in place of its fingerprint."),
+    ("identity", "The identity that request plugins gave to the caller."),
+    ("event-bodies", "The JSON text of events. Without it a filter sees their kinds and times."),
+    ("flag-data", "The JSON text of flags, segments and results. Without it a plugin sees their names."),
+    ("context-key", "Keys of contexts and targets, in place of their fingerprints."),
+    ("context-attributes:<pattern>", "Attributes of contexts whose names match, with `*` and `?`."),
+    ("clock", "Real time. Without it a clock stands still."),
+    ("random", "Real randomness. Without it each instance gets the same numbers."),
+    ("kv", "Stored values: 10,000 keys, 1 MiB. Not in `payload-transform` and `evaluation-transform`."),
+    (
+        "http-out:<origin and path prefix>",
+        "Requests to these URLs, in `request-auth`, `background` and `change-listener`.",
+    ),
+    ("secret:<name>", "A secret that the configuration may refer to."),
+    ("log", "Log lines. Always granted."),
+    ("metrics", "Metrics of the plugin's own. Always granted."),
 ];
 
 /// The grants of one plugin.

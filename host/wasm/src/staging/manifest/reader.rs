@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::vocabulary::{Grants, KNOWN_GRANTS, Pattern, Required};
+use crate::vocabulary::{GRANTS, Grants, Pattern, Required};
 
 /// The errors so far.
 #[derive(Debug, Default)]
@@ -144,7 +144,10 @@ pub(super) fn read_grants(texts: &[Arc<str>], faults: &mut Faults) -> Grants {
     let mut grants = Grants::default();
     for text in texts {
         if !grants.add(text) {
-            faults.add("plugin.grants", unknown("grant", text, KNOWN_GRANTS));
+            faults.add(
+                "plugin.grants",
+                unknown("grant", text, &GRANTS.iter().map(|(grant, _)| *grant).collect::<Vec<_>>()),
+            );
         }
     }
     grants
