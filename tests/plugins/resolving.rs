@@ -78,7 +78,7 @@ async fn request_plugins_decide_alone_where_the_operator_says_so() {
 
     let mut sdk = plugged.gateway.opens_with(&Call::get("/all?tenant")).await;
     assert!(sdk.receives_event("put").await["data"]["flags"].get("tenant-only").is_some());
-    // Without the plugin there is none that could admit the stream again.
+    // Without the plugin nothing can admit the stream again.
     plugged.removes("gate.wasm");
     plugged.removes("gate.toml");
     sdk.receives_end().await;

@@ -302,6 +302,41 @@ fn costs_are_measured_and_compared_with_earlier_ones() {
 }
 
 #[test]
+fn components_are_signed_and_verified() {
+    let workshop = Workshop::new();
+    workshop.put_guest("gate.wasm", Guest::new("gate"), guests::ALLOW);
+    let key = workshop.succeeds("keygen release.pem")["public_key"].as_str().expect("a key").to_owned();
+    let mode = std::os::unix::fs::PermissionsExt::mode(
+        &fs::metadata(workshop.path("release.pem")).expect("a file").permissions(),
+    );
+    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(workshop.runs("keygen release.pem").code, 1, "a key is not overwritten");
+    let unsigned = fs::read(workshop.path("gate.wasm")).expect("a component");
+    assert_eq!(workshop.runs(&format!("verify gate.wasm --key {key}")).document["error"]["class"], "signature-missing");
+    let signed = workshop.succeeds("sign gate.wasm --key release.pem --out signed.wasm");
+    assert_eq!((&signed["name"], &signed["key"]), (&json!("gate"), &json!(key)));
+    assert_eq!(fs::read(workshop.path("gate.wasm")).expect("a component"), unsigned, "only the other file is written");
+    assert_eq!(workshop.succeeds(&format!("verify signed.wasm --key {key}"))["sha256"], signed["sha256"]);
+    assert_eq!(workshop.succeeds("check signed.wasm")["sha256"], signed["sha256"], "it is loaded like any other");
+
+    let other = workshop.succeeds("keygen other.pem")["public_key"].as_str().expect("a key").to_owned();
+    let refused = workshop.runs(&format!("verify signed.wasm --key {other}"));
+    assert_eq!((refused.code, &refused.document["error"]["code"]), (1, &json!("L11")));
+    workshop.put("manifest.json", "{\"name\": \"gate\"}");
+    workshop.succeeds("pack signed.wasm --manifest manifest.json");
+    assert_eq!(
+        workshop.runs(&format!("verify signed.wasm --key {key}")).document["error"]["class"],
+        "signature-invalid"
+    );
+    let text = run(workshop.0.path(), &["plugin", "sign", "gate.wasm", "--key", "gate.wasm"]);
+    let text = String::from_utf8_lossy(&text.stderr).into_owned();
+    assert!(text.contains("gate.wasm") && text.contains("not a private key in PEM"), "{text}");
+    let text = run(workshop.0.path(), &["plugin", "verify", "gate.wasm", "--key", "rsa:x"]);
+    assert_eq!(text.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&text.stderr).contains("32 bytes in Base64"));
+}
+
+#[test]
 fn two_versions_are_compared() {
     let workshop = Workshop::new();
     workshop.put_guest("old.wasm", Guest::new("gate"), guests::FORBID);

@@ -13,6 +13,7 @@ mod order;
 mod outcome;
 mod pack;
 mod schema;
+mod sign;
 mod table;
 mod test;
 mod wit;
@@ -55,6 +56,12 @@ enum PluginCommand {
     Bench(bench::BenchArgs),
     /// Compare two versions of a plugin: what they want, and what they reply
     Diff(diff::DiffArgs),
+    /// Create a key that signs plugins
+    Keygen(sign::KeygenArgs),
+    /// Sign a component
+    Sign(sign::SignArgs),
+    /// Check the signature of a component
+    Verify(sign::VerifyArgs),
     /// List the plugins of a running gateway: state, version, hooks, and why one is not used
     List(list::ListArgs),
     /// Show in which order a running gateway calls plugins, by environment and hook
@@ -90,6 +97,9 @@ impl PluginArgs {
             PluginCommand::Test(args) => test::run(args, format).await,
             PluginCommand::Bench(args) => bench::run(args, format).await,
             PluginCommand::Diff(args) => diff::run(args, format).await,
+            PluginCommand::Keygen(args) => sign::keygen(args, format).await,
+            PluginCommand::Sign(args) => sign::sign(args, format).await,
+            PluginCommand::Verify(args) => sign::verify(args, format).await,
             PluginCommand::List(args) => list::run(args, format).await,
             PluginCommand::Order(args) => order::run(args, format).await,
             PluginCommand::Rollback(args) => control::run(PluginAction::Rollback, args, format).await,

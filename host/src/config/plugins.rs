@@ -9,7 +9,7 @@ use yardarm_core::settings::{Kind, Reader, Setting, Size};
 use yardarm_core::{choices, settings};
 use yardarm_wasm::{
     AdmissionRules, AllAbstain, CacheLimits, CompileLimits, Compiler, CpuLimits, DelegatedEnvironments, Pattern,
-    ServiceSettings, Trust,
+    ServiceSettings, SignatureMode, SignaturePolicy, Trust, TrustedKey,
 };
 
 use super::HOUR;
@@ -40,6 +40,13 @@ settings! {
         /// plugins are bound to them: these alone decide about their callers. Patterns for names, or for `vendor/name`, with
         /// `*` and `?`.
         pub delegated_auth: DelegatedEnvironments as Patterns,
+        /// What happens with a component that no key in `plugins.trusted_keys` has signed for its name. `require`: it is refused
+        /// (L11). `warn`: it is loaded, and reported in the log and in status, if any key is trusted. `off`: signatures are
+        /// not checked.
+        pub signatures: SignatureMode as Signatures = "warn",
+        /// Public keys whose signatures are trusted, as `yardarm plugin keygen` prints them. Patterns for names of plugins can
+        /// follow a key after spaces, which is then trusted for these only: `ed25519:… acme-*`.
+        pub trusted_keys: Vec<TrustedKey> as TrustedKeys,
         /// How long a component without a binding file waits for it before it is bound to the hooks it exports, so that a
         /// component that is copied before its binding file does not run without it; `0s` does not wait.
         pub settle_time: Duration = "500ms", in Duration::ZERO..=Duration::from_secs(60),
@@ -112,6 +119,33 @@ impl Setting<DelegatedEnvironments> for Patterns {
     }
 }
 
+/// Format of `plugins.signatures`.
+enum Signatures {}
+
+choices! { Signatures as SignatureMode {
+    "off" => SignatureMode::Off,
+    "warn" => SignatureMode::Warn,
+    "require" => SignatureMode::Require,
+} }
+
+/// Format of `plugins.trusted_keys`.
+enum TrustedKeys {}
+
+impl Setting<Vec<TrustedKey>> for TrustedKeys {
+    const KIND: Kind = Kind::List;
+
+    fn read(reader: &mut Reader<'_>, path: &str) -> Vec<TrustedKey> {
+        let mut keys = Vec::new();
+        for text in reader.list(path) {
+            match text.parse() {
+                Ok(key) => keys.push(key),
+                Err(fault) => reader.reject(path, fault),
+            }
+        }
+        keys
+    }
+}
+
 /// Format of `plugins.trust`.
 enum TrustedFolders {}
 
@@ -147,6 +181,7 @@ impl PluginConfig {
             compiler: self.compiler.clone(),
             compile_limits: self.compile,
             delegated_auth: Arc::clone(&self.delegated_auth),
+            signatures: Arc::new(SignaturePolicy { mode: self.signatures, keys: self.trusted_keys.clone() }),
             services: ServiceSettings {
                 secrets_dir: self.secrets_dir.clone(),
                 private_networks: self.http_private_networks.clone(),

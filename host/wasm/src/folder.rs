@@ -47,6 +47,7 @@ use crate::services::{ServiceSettings, Services};
 use crate::staging::Stager;
 use crate::staging::cache::{Cache, CacheLimits};
 use crate::staging::compilation::{Compilation, CompileLimits, Compiler, Quarantine};
+use crate::staging::signature::SignaturePolicy;
 use crate::status::{FolderStatus, PluginMetrics, View};
 use crate::vocabulary::{AdmissionRules, AllCounters, DelegatedEnvironments};
 
@@ -68,6 +69,8 @@ pub struct Settings {
     pub admission: AdmissionRules,
     /// Environments whose callers need no credential of theirs, if a resolver chooses them.
     pub delegated_auth: DelegatedEnvironments,
+    /// Which signatures of components are trusted, and whether they are required.
+    pub signatures: Arc<SignaturePolicy>,
     /// Folder of the cache of compiled components, in the data folder; no cache if absent, or if the data folder belongs
     /// to another user. Its index is in the store of the data folder.
     pub cache_dir: Option<PathBuf>,
@@ -128,6 +131,7 @@ impl Default for Settings {
             auto_bind: true,
             admission: AdmissionRules::default(),
             delegated_auth: DelegatedEnvironments::default(),
+            signatures: Arc::default(),
             cache_dir: None,
             cache_limits: CacheLimits::default(),
             compiler: Compiler::default(),
@@ -187,6 +191,7 @@ impl PluginFolder {
             shares,
             services: Services::new(&settings.services, store.clone()),
             mailboxes: Mailboxes::default(),
+            signatures: Arc::clone(&settings.signatures),
             published: Arc::default(),
         };
         let (sender, orders) = mpsc::channel(MOST_ORDERS);

@@ -57,18 +57,20 @@ pub use self::services::ServiceSettings;
 pub use self::staging::cache::CacheLimits;
 pub use self::staging::compilation::{COMPILER_COMMAND, CompileLimits, Compiler, run_compiler};
 pub use self::staging::manifest::{binding_schema, bindings_document};
+pub use self::staging::signature::{PublicKey, SignatureMode, SignaturePolicy, TrustedKey};
 pub use self::status::{
     ActiveStatus, BindingStatus, FolderStatus, GenerationMetrics, OrderedPlugin, PluginMetrics, PluginStatus,
     ProbationStatus, QuarantinedStatus, Refusal, RowState, SetRow, SetState,
 };
 pub use self::tooling::{
-    BenchReport, CaseCost, CostLimits, InspectReport, InterfaceUse, ModuleSize, ProducedBy, Sizes, TestError,
-    TestReport, Times, WantedGrantReport, bench_file, inspect_file, pack, test_file,
+    BenchReport, CaseCost, CostLimits, InspectReport, InterfaceUse, KeyError, ModuleSize, ProducedBy, SignatureReport,
+    SigningKey, Sizes, TestError, TestReport, Times, WantedGrantReport, bench_file, inspect_file, pack, sign_file,
+    test_file, verify_file,
 };
 pub use self::vocabulary::{
     AdmissionRules, AllAbstain, Bind, CALL_SECONDS, CompileStop, DelegatedEnvironments, GuestSeries, GuestValue, Hook,
     HookMetrics, InstanceMetrics, Isolation, LastError, LoadError, Pattern, Phase, Policy, Required, RollbackReason,
-    StagingStep, StatePolicy,
+    SignatureStatus, StagingStep, StatePolicy,
 };
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use tokio_util::sync::DropGuard;
 use crate::call::BindingInstance;
 use crate::notices::Mailbox;
 use crate::runtime::guest::Guest;
-use crate::vocabulary::{Hook, StatePolicy};
+use crate::vocabulary::{Hook, SignatureStatus, StatePolicy};
 
 /// A plugin that is ready to be added to a plan.
 pub(crate) struct Plugin {
@@ -19,6 +19,7 @@ pub(crate) struct Plugin {
     /// Whether instances may keep state, if the plugin says so.
     pub(crate) state: Option<StatePolicy>,
     pub(crate) sha256: [u8; 32],
+    pub(crate) signature: SignatureStatus,
     pub(crate) generation: u64,
     /// Whether there is no binding file.
     pub(crate) automatic: bool,

@@ -10,6 +10,8 @@ pub(crate) mod exports;
 pub(crate) mod imports;
 pub(crate) mod inspection;
 pub(crate) mod manifest;
+pub(crate) mod sections;
+pub(crate) mod signature;
 mod warm_up;
 
 use std::sync::Arc;
@@ -25,6 +27,7 @@ use self::compilation::{Compilation, Source};
 use self::component_manifest::ComponentManifest;
 use self::inspection::Inspection;
 use self::manifest::Manifest;
+use self::signature::{SignatureMode, SignaturePolicy};
 use crate::background;
 use crate::breaker::Breaker;
 use crate::call::BindingInstance;
@@ -39,8 +42,8 @@ use crate::services::Services;
 use crate::services::kv::KvSpace;
 use crate::services::secrets::Resolved;
 use crate::vocabulary::{
-    Bind, CallError, CalledVersion, Grants, Hook, Isolation, LoadError, PluginCounters, Progress, StagingStep,
-    StatePolicy, clean, config_schema, largest_file,
+    Bind, CallError, CalledVersion, Grants, Hook, Isolation, LoadError, PluginCounters, Progress, SignatureStatus,
+    StagingStep, StatePolicy, clean, config_schema, largest_file,
 };
 
 /// A guest whose fresh instance is created in less time gets one per call: isolation at almost no cost.
@@ -57,6 +60,7 @@ pub(crate) struct Stager {
     pub(crate) shares: CpuShares,
     pub(crate) services: Services,
     pub(crate) mailboxes: Mailboxes,
+    pub(crate) signatures: Arc<SignaturePolicy>,
     /// Notified when the background task of a plugin has published something new.
     pub(crate) published: Arc<Notify>,
 }
@@ -101,6 +105,7 @@ impl Stager {
         let exported = exports::check(&inspection.exports, !manifest.config.is_empty())?;
         let declared = ComponentManifest::of(&inspection)?;
         let name = check_name(declared.name.as_deref().unwrap_or(&stem), manifest.name.as_deref(), &file)?;
+        let signature = self.check_signature(&bytes, &name, &declared.version)?;
         let requested = imports::check(&inspection.imports, declared.wanted(), &manifest.grants, &file)?;
         let binds = bindings(&manifest, automatic, &exported, &file)?;
         let grants = declared.effective(&manifest.grants);
@@ -187,6 +192,7 @@ impl Stager {
             about: declared.about,
             state: declared.state,
             sha256,
+            signature,
             generation,
             automatic,
             requested,
@@ -199,6 +205,22 @@ impl Stager {
 }
 
 impl Stager {
+    /// Checks the signature of a component, if signatures are checked.
+    fn check_signature(&self, bytes: &[u8], name: &str, version: &str) -> Result<SignatureStatus, LoadError> {
+        if !self.signatures.is_active() {
+            return Ok(SignatureStatus::Unchecked);
+        }
+        match self.signatures.check(bytes, name, version) {
+            Ok(key) => Ok(SignatureStatus::Valid { key: key.to_string() }),
+            Err(error) if self.signatures.mode == SignatureMode::Require => Err(error),
+            Err(error) => {
+                let (code, class) = (error.code(), error.class());
+                tracing::warn!(plugin = name, code, class, %error, "a plugin without a valid signature is loaded");
+                Ok(SignatureStatus::Invalid { text: error.to_string() })
+            }
+        }
+    }
+
     /// Reads the secrets in a configuration, and the stored values of the plugin.
     async fn open_services(
         &self,

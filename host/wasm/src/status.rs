@@ -21,7 +21,7 @@ use crate::pool::PoolStatus;
 use crate::runtime::engine::EngineFacts;
 use crate::vocabulary::{
     AllCounters, Bind, GuestSeries, Hook, HookMetrics, InstanceMetrics, Isolation, LastError, LoadError,
-    PluginCounters, Progress, RollbackReason, StagingStep, StatePolicy,
+    PluginCounters, Progress, RollbackReason, SignatureStatus, StagingStep, StatePolicy,
 };
 
 /// The status of the folder and its plugins. Contains no secrets and no configuration values.
@@ -98,6 +98,8 @@ pub struct ActiveStatus {
     pub about: String,
     /// Digest of the component file.
     pub sha256: String,
+    /// Whether it is signed by a trusted key.
+    pub signature: SignatureStatus,
     /// Number of the version, counted over all that were staged since the start.
     pub generation: u64,
     /// Whether it is bound to all its hooks because there is no binding file.
@@ -357,6 +359,7 @@ impl ActiveStatus {
             version: plugin.version.clone(),
             about: plugin.about.clone(),
             sha256: hex::encode(plugin.sha256),
+            signature: plugin.signature.clone(),
             generation: plugin.generation,
             auto_bound: plugin.automatic,
             exports: plugin.exported.clone(),

@@ -16,6 +16,7 @@ mod rollback;
 mod services;
 mod sets;
 mod side_by_side;
+mod signatures;
 mod swap;
 mod trust;
 mod zoo;

@@ -7,11 +7,13 @@ mod component_file;
 mod inspect;
 mod pack;
 mod runner;
+mod sign;
 mod sizes;
 mod test;
 
 pub use self::bench::{BenchReport, CaseCost, CostLimits, Times, bench_file};
 pub use self::inspect::{InspectReport, InterfaceUse, WantedGrantReport, inspect_file};
 pub use self::pack::pack;
+pub use self::sign::{KeyError, SignatureReport, SigningKey, sign_file, verify_file};
 pub use self::sizes::{ModuleSize, ProducedBy, Sizes};
 pub use self::test::{TestError, TestReport, test_file};

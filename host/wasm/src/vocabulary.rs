@@ -18,6 +18,7 @@ mod pattern;
 mod progress;
 mod required;
 mod rollback;
+mod signature_status;
 mod text;
 
 pub use self::binding::{
@@ -45,6 +46,7 @@ pub use self::progress::StagingStep;
 pub use self::required::Required;
 pub(crate) use self::rollback::RollbackMeter;
 pub use self::rollback::RollbackReason;
+pub use self::signature_status::SignatureStatus;
 pub(crate) use self::text::clean;
 
 /// The version of `yardarm:plugin` that the host speaks; guests built for another patch release of it work too.

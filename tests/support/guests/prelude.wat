@@ -4,7 +4,7 @@
   ;; Below 16384: results, names, data of fragments. Above: data passed in by the host, freed after each call.
   (global $heap (mut i32) (i32.const 16384))
   ;; Where the data of calls begins: behind the configuration.
-  (global $calls (mut i32) (i32.const 16384))
+  (global $call_data (mut i32) (i32.const 16384))
   ;; The configuration, as passed to init.
   (global $config (mut i32) (i32.const 0))
   (global $config_length (mut i32) (i32.const 0))
@@ -84,7 +84,7 @@
   (func (export "cm32p2|yardarm:plugin/lifecycle@{{short}}|init") (param $at i32) (param $length i32) (result i32)
     (global.set $config (local.get $at))
     (global.set $config_length (local.get $length))
-    (global.set $calls (global.get $heap))
+    (global.set $call_data (global.get $heap))
     {{init}})
   {{items}}
   (@custom "yardarm:manifest" "{{manifest}}")

@@ -277,7 +277,7 @@ impl Guest {
                  (func (export \"cm32p2|yardarm:plugin/{interface}@{short}|{function}\") {parameters} (result i32)\n\
                  (local $result i32)\n(local.set $result (call ${interface} {arguments}))\n{drops}(local.get $result))\n\
                  (func (export \"cm32p2|yardarm:plugin/{interface}@{short}|{function}_post\") (param i32)\n\
-                 (global.set $heap (global.get $calls)))\n"
+                 (global.set $heap (global.get $call_data)))\n"
             );
         }
         let manifest = self.manifest.clone().unwrap_or_else(|| {

@@ -106,7 +106,7 @@ async fn admit(
     Ok((caller, hash))
 }
 
-/// Finds the environment of a key, or the one that plugins have chosen.
+/// Finds the environment of a key, unless plugins have chosen another.
 pub(super) fn find(
     downstream: &Downstream,
     key: &Secret,

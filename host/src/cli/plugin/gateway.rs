@@ -42,7 +42,7 @@ pub(super) struct GatewayArgs {
 /// A running gateway.
 pub(super) struct RunningGateway {
     address: AdminAddress,
-    /// An error if there is one that cannot be read.
+    /// An error if it is there and cannot be read.
     token: Result<Option<Secret>, String>,
 }
 

@@ -92,7 +92,7 @@ impl ToolError {
         Self { file, gateway: None, code: None, class: None, text: text.to_string() }
     }
 
-    /// Creates the error for what a running gateway has refused, or for one that does not answer.
+    /// Creates the error for what a running gateway has refused, or for its silence.
     pub(super) fn of_gateway(address: &AdminAddress, text: impl Into<String>) -> Self {
         Self { file: None, gateway: Some(address.to_string()), code: None, class: None, text: text.into() }
     }

@@ -1,19 +1,13 @@
 //! `yardarm plugin pack`: puts a manifest into a component, for languages whose toolchain cannot add sections.
 
-use wasmparser::{BinaryReader, BinaryReaderError};
-
 use crate::staging::component_manifest::ComponentManifest;
 use crate::staging::inspection::{Inspection, MANIFEST_SECTION};
-use crate::staging::{check_bytes, check_name};
+use crate::staging::{check_bytes, check_name, sections};
 use crate::vocabulary::{LARGEST_LARGE_FILE, LoadError, clean, config_schema};
 
 /// Properties of a manifest that this host knows. Those of later versions are ignored when a component is loaded; here
 /// they are more likely misspelled.
 const PROPERTIES: [&str; 8] = ["name", "version", "about", "sdk", "grants", "config", "state", "cases"];
-/// Size of the magic number and the version at the beginning of a component.
-const HEADER: usize = 8;
-/// ID of custom sections.
-const CUSTOM: u8 = 0;
 
 /// Returns the component with this manifest, a JSON object, in place of the one that it has itself. Sections of modules
 /// inside it stay, and have no effect.
@@ -24,14 +18,9 @@ pub fn pack(component: &[u8], manifest: &[u8]) -> Result<Vec<u8>, LoadError> {
     check_bytes(component, LARGEST_LARGE_FILE)?;
     Inspection::of(component)?;
     check(manifest)?;
-    let mut packed = without_manifest(component).map_err(|error| LoadError::of_compiler(&error.to_string()))?;
-    let name = MANIFEST_SECTION.as_bytes();
-    let mut section = leb128(name.len());
-    section.extend_from_slice(name);
-    section.extend_from_slice(manifest);
-    packed.push(CUSTOM);
-    packed.extend(leb128(section.len()));
-    packed.extend(section);
+    let damaged = |error: wasmparser::BinaryReaderError| LoadError::of_compiler(&error.to_string());
+    let mut packed = sections::without(component, MANIFEST_SECTION).map_err(damaged)?;
+    sections::append(&mut packed, MANIFEST_SECTION, manifest);
     Inspection::of(&packed)?;
     Ok(packed)
 }
@@ -51,37 +40,6 @@ fn check(manifest: &[u8]) -> Result<(), LoadError> {
         check_name(name, None, "")?;
     }
     config_schema::check_schema(declared.config.as_ref())
-}
-
-/// Copies a component without its own section of the manifest.
-fn without_manifest(component: &[u8]) -> Result<Vec<u8>, BinaryReaderError> {
-    let mut reader = BinaryReader::new(component, 0);
-    let mut copy = reader.read_bytes(HEADER)?.to_vec();
-    while !reader.eof() {
-        let start = reader.original_position();
-        let id = reader.read_u8()?;
-        let size = reader.read_var_u32()?;
-        let content = reader.read_bytes(size as usize)?;
-        let is_manifest = id == CUSTOM && BinaryReader::new(content, 0).read_string()? == MANIFEST_SECTION;
-        if !is_manifest {
-            copy.extend_from_slice(&component[start..reader.original_position()]);
-        }
-    }
-    Ok(copy)
-}
-
-/// Encodes a length as an unsigned LEB128 number.
-fn leb128(mut value: usize) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    loop {
-        let low = u8::try_from(value & 0x7f).unwrap_or_default();
-        value >>= 7;
-        if value == 0 {
-            bytes.push(low);
-            return bytes;
-        }
-        bytes.push(low | 0x80);
-    }
 }
 
 #[cfg(test)]
@@ -117,12 +75,5 @@ mod tests {
             assert!(text.contains(fault), "{manifest}: {text}");
         }
         assert_eq!(pack(b"nothing", b"{}").unwrap_err().code(), "L01");
-    }
-
-    #[test]
-    fn lengths_are_encoded_as_leb128() {
-        for (value, bytes) in [(0, &[0][..]), (127, &[0x7f]), (128, &[0x80, 1]), (300_000, &[0xe0, 0xa7, 0x12])] {
-            assert_eq!(leb128(value), bytes);
-        }
     }
 }

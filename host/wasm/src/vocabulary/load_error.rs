@@ -201,6 +201,15 @@ pub enum LoadError {
         /// Digest of the component file.
         actual: String,
     },
+    /// L11.
+    #[error("the component has no signature, and `plugins.signatures` requires one")]
+    SignatureMissing,
+    /// L11.
+    #[error("the signature of the component is not valid: {text}")]
+    SignatureInvalid {
+        /// What is wrong.
+        text: String,
+    },
     /// L12.
     #[error("{text}")]
     UnsafeFolder {
@@ -288,7 +297,7 @@ impl LoadError {
             | Self::SecretUnavailable { .. } => "L08",
             Self::InitFailed { .. } | Self::InitTimeout { .. } => "L09",
             Self::SelfTestFailed { .. } => "L10",
-            Self::HashMismatch { .. } => "L11",
+            Self::HashMismatch { .. } | Self::SignatureMissing | Self::SignatureInvalid { .. } => "L11",
             Self::UnsafeFolder { .. } | Self::UnusableFolder { .. } => "L12",
             Self::RolledBack { .. } => "S02",
         }
@@ -322,6 +331,8 @@ impl LoadError {
             Self::InitTimeout { .. } => "init-timeout",
             Self::SelfTestFailed { .. } => "self-test-failed",
             Self::HashMismatch { .. } => "hash-mismatch",
+            Self::SignatureMissing => "signature-missing",
+            Self::SignatureInvalid { .. } => "signature-invalid",
             Self::UnsafeFolder { .. } => "unsafe-folder",
             Self::UnusableFolder { .. } => "unusable-folder",
             Self::RolledBack { .. } => "rolled-back",

@@ -350,8 +350,7 @@ impl Loader {
 
 fn log_refusal(stem: &str, error: &LoadError, keeps_running: bool) {
     let (code, class) = (error.code(), error.class());
-    let is_alarming =
-        matches!(error, LoadError::HashMismatch { .. } | LoadError::UnsafeFolder { .. } | LoadError::RolledBack { .. });
+    let is_alarming = matches!(code, "L11" | "S02") || matches!(error, LoadError::UnsafeFolder { .. });
     if is_alarming {
         tracing::error!(file = %stem, code, class, keeps_running, %error, "plugin refused");
     } else {

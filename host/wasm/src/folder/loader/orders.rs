@@ -34,7 +34,7 @@ impl Loader {
         self.answers.push(Answer { done, result });
     }
 
-    /// Answers the orders that were carried out, if the plan in place is the one that follows from them.
+    /// Answers the orders that were carried out, if the plan in place follows from them.
     pub(super) fn answer_orders(&mut self) {
         if self.unplanned.is_none() {
             for Answer { done, result } in self.answers.drain(..) {
