@@ -5,6 +5,7 @@ mod commands;
 mod compile;
 mod enrichment;
 mod every_route;
+mod explain;
 mod folder;
 mod guards;
 mod hostile;

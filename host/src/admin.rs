@@ -1,9 +1,11 @@
 //! The admin listener, for operators: probes, metrics, status and a page.
 //!
 //! `GET /` page · `GET /live` · `GET /ready` · `GET /metrics` · `GET /api/status` · `GET /api/plugins` ·
-//! `GET /api/environments` · `GET /api/openapi.json` · `POST /api/plugins/{name}/{action}`, with a token
+//! `GET /api/environments` · `GET /api/openapi.json` · with a token `POST /api/plugins/{name}/{action}`,
+//! `POST /api/explain` and `GET /api/explain/{ticket}`
 
 mod control;
+mod explain;
 mod host_check;
 mod openapi;
 
@@ -129,6 +131,8 @@ pub(crate) fn routes(state: Shared) -> Router {
         .route("/api/environments", get(environments))
         .route("/api/plugins", get(plugins))
         .route("/api/plugins/{name}/{action}", post(control::order))
+        .route("/api/explain", post(explain::create))
+        .route("/api/explain/{ticket}", get(explain::read))
         .route("/api/openapi.json", get(openapi::document))
         .with_state(state)
 }

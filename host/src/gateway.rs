@@ -25,6 +25,7 @@ use yardarm_wasm::PluginFolder;
 use crate::admin;
 use crate::capacity::Capacity;
 use crate::config::{Config, ShutdownConfig};
+use crate::explanations::Explanations;
 use crate::layers::{self, Layered};
 use crate::listener::{ConnectionLimit, Fanout, Listener, ServeOptions, Tls, TlsError};
 use crate::request_metrics::RequestMetrics;
@@ -106,7 +107,8 @@ impl Gateway {
             data_dir: data_dir.map(Path::to_owned),
         };
         let vendors = Box::pin(Vendors::start(&config, &parts)).await?;
-        let layered = |routes| Arc::new(Layered::new(routes, &config, request_metrics.clone()));
+        let explanations = Explanations::default();
+        let layered = |routes| Arc::new(Layered::new(routes, &config, request_metrics.clone(), explanations.clone()));
         let own_sides: Vec<_> = own_listeners
             .into_iter()
             .filter_map(|(vendor, listener)| Some((vendor, listener, layered(vendors.routes_of(vendor)?))))
@@ -129,6 +131,7 @@ impl Gateway {
             tls,
             started_ms: yardarm_core::time::unix_ms(),
             ready: config.ready,
+            explanations: explanations.clone(),
             operator_token: ArcSwapOption::from_pointee(config.admin_token.clone()),
             listeners,
         });

@@ -30,6 +30,7 @@ use yardarm_core::supervisor::{self, fault_point};
 use yardarm_vendor::admission;
 
 use crate::config::Config;
+use crate::explanations::Explanations;
 use crate::listener::Answers;
 use crate::request_metrics::RequestMetrics;
 use crate::vendors::Routes;
@@ -40,23 +41,31 @@ pub(crate) struct Layered {
     routes: Routes,
     is_compressed: bool,
     request_metrics: RequestMetrics,
+    explanations: Explanations,
     timeout: Duration,
     max_body: usize,
 }
 
 impl Layered {
-    pub(crate) fn new(routes: Routes, config: &Config, request_metrics: RequestMetrics) -> Self {
+    pub(crate) fn new(
+        routes: Routes,
+        config: &Config,
+        request_metrics: RequestMetrics,
+        explanations: Explanations,
+    ) -> Self {
         Self {
             routes,
             is_compressed: config.compression,
             request_metrics,
+            explanations,
             timeout: config.request_timeout,
             max_body: usize::try_from(config.max_body).unwrap_or(usize::MAX),
         }
     }
 
     /// Limits the time of a request and records its outcome. A stream counts as answered once its head is ready.
-    async fn observe(&self, request: Request) -> Response {
+    async fn observe(&self, mut request: Request) -> Response {
+        self.explanations.apply(&mut request);
         let start = Instant::now();
         let span = admission::request_span(request.extensions());
         let is_head = request.method() == Method::HEAD;

@@ -21,6 +21,8 @@ mod vendors;
 
 pub mod request_metrics;
 
+mod explanations;
+
 mod state;
 
 pub mod layers;

@@ -13,6 +13,7 @@ use yardarm_vendor::report::{EnvironmentListReport, EnvironmentReport};
 use yardarm_wasm::PluginFolder;
 
 use crate::capacity::Capacity;
+use crate::explanations::Explanations;
 use crate::listener::{ConnectionLimit, Fanout, Tls};
 use crate::vendors::Vendors;
 
@@ -32,6 +33,8 @@ pub(crate) struct State {
     pub(crate) started_ms: u64,
     /// Which environments must serve data before the process is ready.
     pub(crate) ready: ReadyPolicy,
+    /// Tickets of operators who want requests explained.
+    pub(crate) explanations: Explanations,
     /// The token with which operators control plugins.
     pub(crate) operator_token: ArcSwapOption<Secret>,
     /// All addresses that the process listens on.

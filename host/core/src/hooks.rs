@@ -4,6 +4,7 @@
 //! generations of plugins. Callers cannot tell whether a hook is implemented by a plugin, by a test's closure or by
 //! nothing.
 
+mod call_log;
 mod changes;
 mod evaluation;
 mod events;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+pub use self::call_log::{CallLog, LoggedCall};
 pub use self::changes::{ChangeListener, ChangeNotice};
 pub use self::evaluation::{
     ContextAttribute, ContextEnrichment, ContextView, EnrichmentFacts, EvaluationFacts, EvaluationTransform,

@@ -25,7 +25,7 @@ pub(super) struct ErrorDocument {
 
 /// A caller who has presented the token.
 pub(super) struct Operator {
-    peer: SocketAddr,
+    pub(super) peer: SocketAddr,
 }
 
 /// Why a caller is not accepted.
@@ -127,7 +127,7 @@ impl IntoResponse for NotAnOperator {
     }
 }
 
-fn error(status: StatusCode, error: impl Into<String>) -> Response {
+pub(super) fn error(status: StatusCode, error: impl Into<String>) -> Response {
     uncached((status, Json(ErrorDocument { error: error.into() })))
 }
 

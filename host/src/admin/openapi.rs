@@ -22,6 +22,8 @@ use utoipa::openapi::{OpenApi, PathItem};
         super::environments,
         super::plugins,
         super::control::order,
+        super::explain::create,
+        super::explain::read,
         document
     ),
     modifiers(&BearerToken)

@@ -5,6 +5,7 @@ mod cases_file;
 mod check;
 mod control;
 mod diff;
+mod explain;
 mod gateway;
 mod inspect;
 mod list;
@@ -66,6 +67,8 @@ enum PluginCommand {
     List(list::ListArgs),
     /// Show in which order a running gateway calls plugins, by environment and hook
     Order(order::OrderArgs),
+    /// Show which plugins decided about a request, how, and how long it took
+    Explain(explain::ExplainArgs),
     /// Return to the version before the running one, whose files are then in quarantine
     Rollback(control::ControlArgs),
     /// Keep the running version, whatever becomes of its files
@@ -102,6 +105,7 @@ impl PluginArgs {
             PluginCommand::Verify(args) => sign::verify(args, format).await,
             PluginCommand::List(args) => list::run(args, format).await,
             PluginCommand::Order(args) => order::run(args, format).await,
+            PluginCommand::Explain(args) => explain::run(args, format).await,
             PluginCommand::Rollback(args) => control::run(PluginAction::Rollback, args, format).await,
             PluginCommand::Pin(args) => control::run(PluginAction::Pin, args, format).await,
             PluginCommand::Unpin(args) => control::run(PluginAction::Unpin, args, format).await,

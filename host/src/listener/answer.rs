@@ -61,6 +61,7 @@ impl Caller {
             peer: self.peer.ip(),
             is_tls: self.is_tls,
             target: request.uri().clone(),
+            call_log: None,
         };
         request.extensions_mut().insert(origin);
         let mut response = Arc::clone(&self.serving.service).answer(request).await;

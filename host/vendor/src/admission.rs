@@ -93,6 +93,7 @@ pub fn facts(
         peer: origin.map(|it| it.peer),
         is_tls: origin.is_some_and(|it| it.is_tls),
         is_delegated: false,
+        call_log: origin.and_then(|it| it.call_log.clone()),
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use yardarm_core::hooks::RequestId;
+use yardarm_core::hooks::{LoggedCall, RequestId};
 use yardarm_core::supervisor::{self, fault_point};
 use yardarm_core::{EnvironmentLabel, InternalError, Lifecycle};
 
@@ -14,7 +14,7 @@ use crate::runtime::cpu_share::Turn;
 use crate::runtime::guest::{Guest, INIT_DEADLINE, Instance, PluginContext, busy_allowance};
 use crate::runtime::interface::HookCall;
 use crate::runtime::processor_time::ProcessorTime;
-use crate::vocabulary::{Bind, CallError, Ending, Hook, Isolation, Outcome};
+use crate::vocabulary::{Bind, CallError, CalledVersion, Ending, Hook, Isolation, Outcome};
 
 /// A plugin at its position in a chain.
 pub(crate) struct BindingInstance {
@@ -64,15 +64,18 @@ impl BindingInstance {
         let Some(permit) = self.breaker.admit() else {
             let error = CallError::BreakerOpen;
             self.record(error.outcome(), started.elapsed());
+            self.log(ask, error.outcome(), Some(error.to_string()), (started.elapsed(), Duration::ZERO));
             self.remember(&error, environment, ask.request_id());
             return Err(error);
         };
         let budget = budget.min(self.bind.deadline);
         let cost = Cost::new(&self.guest.context);
         let answer = supervisor::catch(self.call_admitted(environment, ask, budget, started, &cost.time)).await;
-        let mut outcome = None;
+        let (mut outcome, mut summary) = (None, None);
+        let is_logged = ask.request().is_some_and(|facts| facts.call_log.is_some());
         let result = answer.unwrap_or_else(|error| Err(CallError::of_panic(&error))).and_then(|reply| {
             outcome = Some(A::outcome(&reply));
+            summary = if is_logged { A::summary(&reply) } else { None };
             check(reply)
         });
         let ended = Instant::now();
@@ -82,12 +85,22 @@ impl BindingInstance {
         let failed = result.as_ref().err().map(CallError::outcome);
         if let Some(outcome) = failed.or(outcome) {
             self.record(outcome, ended - started);
+            if is_logged {
+                let text = result.as_ref().err().map(ToString::to_string).or(summary);
+                self.log(ask, outcome, text, (ended - started, cost.time.get()));
+            }
         }
         if let Err(error) = &result {
             self.remember(error, environment, ask.request_id());
             self.report(error);
         }
         result
+    }
+
+    /// Adds a call to the log of its request, if it has one.
+    fn log(&self, ask: &impl HookCall, outcome: Outcome, text: Option<String>, (took, time): (Duration, Duration)) {
+        let (context, hook) = (&self.guest.context, self.bind.hook);
+        log_call(ask, (&context.name, Some(&context.version)), hook, outcome, text, (took, time));
     }
 
     /// Counts a call.
@@ -235,4 +248,30 @@ impl CallError {
             _ => BreakerSignal::Failure,
         }
     }
+}
+/// Adds a call to the log of its request, if it has one. Times are those from the call to its end, and of the processor.
+pub(crate) fn log_call(
+    ask: &impl HookCall,
+    (plugin, version): (&Arc<str>, Option<&CalledVersion>),
+    hook: Hook,
+    outcome: Outcome,
+    text: Option<String>,
+    (took, time): (Duration, Duration),
+) {
+    let Some(facts) = ask.request() else { return };
+    let Some(log) = &facts.call_log else { return };
+    let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    log.add(LoggedCall {
+        request: facts.id.to_string(),
+        environment: facts.environment.to_string(),
+        route: facts.route,
+        hook: hook.name(),
+        plugin: Arc::clone(plugin),
+        version: version.map(|it| Arc::clone(&it.version)),
+        generation: version.map(|it| it.generation),
+        outcome: outcome.name(),
+        text,
+        us: micros(took),
+        cpu_us: micros(time),
+    });
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
-use super::{HookFailure, HookFuture};
+use super::{CallLog, HookFailure, HookFuture};
 use crate::label::EnvironmentLabel;
 use crate::retry_after;
 use crate::secret::Secret;
@@ -38,6 +38,8 @@ pub struct RequestFacts {
     /// Whether the request needs a request plugin that allows it, because it has no credential of the environment that a
     /// resolver has chosen.
     pub is_delegated: bool,
+    /// Where calls of plugins are logged, if an operator wants the request explained.
+    pub call_log: Option<Arc<CallLog>>,
 }
 
 /// An admitted request: its facts, and the caller as request plugins know it. Cheap to clone.
@@ -68,6 +70,8 @@ pub struct RequestOrigin {
     pub is_tls: bool,
     /// The target as received, before paths are normalised.
     pub target: Uri,
+    /// Where calls of plugins are logged, if an operator wants the request explained.
+    pub call_log: Option<Arc<CallLog>>,
 }
 
 impl RequestFacts {
@@ -86,6 +90,7 @@ impl RequestFacts {
             peer: None,
             is_tls: false,
             is_delegated: false,
+            call_log: None,
         }
     }
 }

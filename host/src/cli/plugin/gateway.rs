@@ -76,8 +76,17 @@ impl RunningGateway {
 
     /// Sends an order, with the token; returns the document of the response.
     pub(super) async fn post(&self, path: &str) -> Result<Value, ToolError> {
+        self.send(&Method::POST, path, self.token()?).await
+    }
+
+    /// Returns the document of a route that needs the token.
+    pub(super) async fn get_as_operator(&self, path: &str) -> Result<Value, ToolError> {
+        self.send(&Method::GET, path, self.token()?).await
+    }
+
+    fn token(&self) -> Result<Option<&Secret>, ToolError> {
         let token = self.token.as_ref().map_err(|error| self.error(format!("{error}; or give `--token-file`")))?;
-        self.send(&Method::POST, path, token.as_ref()).await
+        Ok(token.as_ref())
     }
 
     async fn send(&self, method: &Method, path: &str, token: Option<&Secret>) -> Result<Value, ToolError> {

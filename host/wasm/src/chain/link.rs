@@ -6,7 +6,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use yardarm_core::EnvironmentLabel;
 
-use crate::call::BindingInstance;
+use crate::call::{BindingInstance, log_call};
 use crate::runtime::interface::HookCall;
 use crate::vocabulary::{Bind, CallError, Hook, Phase, PluginCounters};
 
@@ -54,6 +54,8 @@ impl ChainLink {
                 let (error, counters) = (CallError::MissingRequired, &missing.counters);
                 counters.calls.hook(A::HOOK).record(error.outcome(), Duration::ZERO);
                 counters.errors(A::HOOK).add(&error, None, environment, ask.request_id());
+                let (plugin, text) = ((&missing.name, None), Some(error.to_string()));
+                log_call(ask, plugin, A::HOOK, error.outcome(), text, (Duration::ZERO, Duration::ZERO));
                 Err(error)
             }
         }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use yardarm_core::hooks::{
     AdmittedRequest, BatchFacts, ChangeNotice, ContextView, DenialClass, EnrichmentFacts, EvaluationFacts, Event,
-    Identity, PayloadFacts, PayloadView, RequestId, ResultView,
+    Identity, PayloadFacts, PayloadView, RequestFacts, RequestId, ResultView,
 };
 
 use crate::runtime::guest::Instance;
@@ -22,8 +22,18 @@ pub(crate) trait HookCall: Sync {
     /// The reply, not validated yet.
     type Reply: Send;
 
-    /// Returns the identifier of the request that the call is made for, if there is one.
-    fn request_id(&self) -> Option<RequestId>;
+    /// Returns the request that the call is made for, if there is one.
+    fn request(&self) -> Option<&RequestFacts>;
+
+    /// Returns the identifier of that request.
+    fn request_id(&self) -> Option<RequestId> {
+        self.request().map(|facts| facts.id)
+    }
+
+    /// Returns a valid reply in words for an operator, if its outcome does not say all.
+    fn summary(_: &Self::Reply) -> Option<String> {
+        None
+    }
 
     /// Returns the maximum size of the reply in bytes, given how many bytes of host data the guest has read.
     fn output_limit(&self, lent: usize) -> usize;

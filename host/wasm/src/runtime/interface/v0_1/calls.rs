@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use wasmtime::component::Resource;
-use yardarm_core::hooks::{ContextAttribute, ItemHead, RequestId};
+use yardarm_core::hooks::{ContextAttribute, ItemHead, RequestFacts};
 
 use super::Exports;
 use super::context::Context;
@@ -17,7 +17,7 @@ use crate::runtime::interface::{
     Refresh, Resolve, TransformPayload, TransformResults,
 };
 use crate::services::snapshot;
-use crate::vocabulary::{CallError, Hook, Outcome};
+use crate::vocabulary::{CallError, Hook, Outcome, clean};
 
 const KIB: usize = 1 << 10;
 
@@ -47,8 +47,8 @@ impl HookCall for Authenticate<'_> {
     const HOOK: Hook = Hook::RequestAuth;
     type Reply = Decision;
 
-    fn request_id(&self) -> Option<RequestId> {
-        Some(self.request.facts.id)
+    fn request(&self) -> Option<&RequestFacts> {
+        Some(&self.request.facts)
     }
 
     fn output_limit(&self, _: usize) -> usize {
@@ -77,6 +77,17 @@ impl HookCall for Authenticate<'_> {
         }
     }
 
+    fn summary(reply: &Decision) -> Option<String> {
+        match reply {
+            Decision::Allow { identity, .. } => identity.as_ref().map(|it| it.principal.to_string()),
+            Decision::Deny { class, reason, .. } => {
+                let reason = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+                Some(clean(&format!("{class:?}{reason}")))
+            }
+            Decision::Abstain => None,
+        }
+    }
+
     async fn ask(&self, instance: &mut Instance) -> wasmtime::Result<Result<Decision, CallError>> {
         let request = instance.lend(Request::new(self.request.clone(), Self::HOOK))?;
         let Exports::RequestAuth(guest) = &instance.exports else { return wrong_hook() };
@@ -91,8 +102,8 @@ impl HookCall for Resolve<'_> {
     /// Name of an environment.
     type Reply = Option<String>;
 
-    fn request_id(&self) -> Option<RequestId> {
-        Some(self.request.facts.id)
+    fn request(&self) -> Option<&RequestFacts> {
+        Some(&self.request.facts)
     }
 
     fn output_limit(&self, _: usize) -> usize {
@@ -105,6 +116,10 @@ impl HookCall for Resolve<'_> {
 
     fn outcome(reply: &Self::Reply) -> Outcome {
         if reply.is_some() { Outcome::Changed } else { Outcome::Unchanged }
+    }
+
+    fn summary(reply: &Self::Reply) -> Option<String> {
+        reply.as_deref().map(clean)
     }
 
     async fn ask(&self, instance: &mut Instance) -> wasmtime::Result<Result<Self::Reply, CallError>> {
@@ -120,8 +135,8 @@ impl HookCall for Filter<'_> {
     const HOOK: Hook = Hook::EventFilter;
     type Reply = Vec<RawEventEdit>;
 
-    fn request_id(&self) -> Option<RequestId> {
-        Some(self.facts.request.facts.id)
+    fn request(&self) -> Option<&RequestFacts> {
+        Some(&self.facts.request.facts)
     }
 
     fn output_limit(&self, _: usize) -> usize {
@@ -143,6 +158,10 @@ impl HookCall for Filter<'_> {
         Outcome::of_edits(reply)
     }
 
+    fn summary(reply: &Self::Reply) -> Option<String> {
+        Some(format!("edits: {}", reply.len()))
+    }
+
     async fn ask(&self, instance: &mut Instance) -> wasmtime::Result<Result<Self::Reply, CallError>> {
         let request = instance.lend(Request::new(self.facts.request.clone(), Self::HOOK))?;
         let batch = instance.lend(Batch { events: Arc::clone(self.events), schema: self.facts.schema })?;
@@ -158,7 +177,7 @@ impl HookCall for TransformPayload<'_> {
     const HOOK: Hook = Hook::PayloadTransform;
     type Reply = Vec<RawEdit>;
 
-    fn request_id(&self) -> Option<RequestId> {
+    fn request(&self) -> Option<&RequestFacts> {
         None
     }
 
@@ -193,8 +212,8 @@ impl HookCall for Enrich<'_> {
     const HOOK: Hook = Hook::ContextEnrichment;
     type Reply = Vec<ContextAttribute>;
 
-    fn request_id(&self) -> Option<RequestId> {
-        Some(self.facts.request.facts.id)
+    fn request(&self) -> Option<&RequestFacts> {
+        Some(&self.facts.request.facts)
     }
 
     fn output_limit(&self, _: usize) -> usize {
@@ -207,6 +226,10 @@ impl HookCall for Enrich<'_> {
 
     fn outcome(reply: &Self::Reply) -> Outcome {
         Outcome::of_edits(reply)
+    }
+
+    fn summary(reply: &Self::Reply) -> Option<String> {
+        Some(format!("attributes: {}", reply.len()))
     }
 
     async fn ask(&self, instance: &mut Instance) -> wasmtime::Result<Result<Self::Reply, CallError>> {
@@ -229,8 +252,8 @@ impl HookCall for TransformResults<'_> {
     const HOOK: Hook = Hook::EvaluationTransform;
     type Reply = Vec<RawResultEdit>;
 
-    fn request_id(&self) -> Option<RequestId> {
-        Some(self.facts.request.facts.id)
+    fn request(&self) -> Option<&RequestFacts> {
+        Some(&self.facts.request.facts)
     }
 
     fn output_limit(&self, _: usize) -> usize {
@@ -249,6 +272,10 @@ impl HookCall for TransformResults<'_> {
 
     fn outcome(reply: &Self::Reply) -> Outcome {
         Outcome::of_edits(reply)
+    }
+
+    fn summary(reply: &Self::Reply) -> Option<String> {
+        Some(format!("edits: {}", reply.len()))
     }
 
     async fn ask(&self, instance: &mut Instance) -> wasmtime::Result<Result<Self::Reply, CallError>> {
@@ -270,7 +297,7 @@ impl HookCall for Refresh {
     /// What is published, if anything changes.
     type Reply = Option<Vec<(String, Vec<u8>)>>;
 
-    fn request_id(&self) -> Option<RequestId> {
+    fn request(&self) -> Option<&RequestFacts> {
         None
     }
 
@@ -298,7 +325,7 @@ impl HookCall for Announce<'_> {
     const HOOK: Hook = Hook::ChangeListener;
     type Reply = ();
 
-    fn request_id(&self) -> Option<RequestId> {
+    fn request(&self) -> Option<&RequestFacts> {
         None
     }
 
