@@ -63,7 +63,7 @@ func Configure(text string) error {
 
 // Judge decides about an event and returns its new body if it is replaced. The body is empty without the grant.
 func Judge(kind string, hasKind bool, body string) (Verdict, []byte, error) {
-	received += len(body)
+	received += perEvent + len(body)
 	if hasKind && slices.Contains(dropKinds, kind) {
 		return Drop, nil, nil
 	}

@@ -5,8 +5,12 @@ import (
 	"runtime/debug"
 )
 
-// Garbage is collected after this many bytes of events. Parsing takes some ten times as much memory.
-const collectAfter = 256 << 10
+// Garbage is collected after this many bytes of events. Parsing takes some ten times as much memory, so a small
+// multiple of this is the memory that the plugin needs.
+const collectAfter = 64 << 10
+
+// What an event costs besides its content.
+const perEvent = 512
 
 // Bytes of events since garbage was collected.
 var received int
