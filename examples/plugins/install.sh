@@ -1,13 +1,20 @@
 #!/bin/sh
-# Installs the tools that the examples in other languages are built with, from package registries, into `.tools` beside
-# this script. What is there already is left alone.
+# Installs the tools that plugins in other languages are built with, from package registries, into `.tools` beside this
+# script, or into the folder YARDARM_TOOLS, which several plugins can share. What is there already is left alone.
 #
 #   ./install.sh                    everything
 #   ./install.sh wit-bindgen zig    these tools
 set -eu
 
-tools=$(cd "$(dirname "$0")" && pwd)/.tools
+tools=${YARDARM_TOOLS:-$(cd "$(dirname "$0")" && pwd)/.tools}
 mkdir -p "$tools"
+tools=$(cd "$tools" && pwd)
+
+# One installation at a time, where there is `flock`: the others wait, and find the tools in place.
+if [ -z "${YARDARM_TOOLS_LOCKED:-}" ] && command -v flock >/dev/null; then
+    export YARDARM_TOOLS_LOCKED=true
+    exec flock "$tools/.lock" sh "$0" "$@"
+fi
 
 wit_bindgen=0.61.1
 wasm_tools=1.253.0
@@ -53,6 +60,7 @@ install() {
     mark=$tools/$1.$version.installed
     [ ! -f "$mark" ] || return 0
     needs "$needed" "$1" || return 0
+    rm -f "$tools/$1".*.installed
     case $1 in
         wit-bindgen) cargo_install wit-bindgen-cli "$version" c,go ;;
         wasm-tools) cargo_install wasm-tools "$version" component,parse ;;
