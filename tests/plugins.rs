@@ -15,6 +15,7 @@ mod payloads;
 mod resolving;
 mod rollback;
 mod samples;
+mod scaffolds;
 mod start;
 mod states;
 mod swaps;

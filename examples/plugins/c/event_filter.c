@@ -266,10 +266,13 @@ bool exports_yardarm_plugin_event_filter_filter(exports_yardarm_plugin_event_fil
   for (size_t index = 0; index < edits->len; index++) {
     dropped += edits->ptr[index].tag == EXPORTS_YARDARM_PLUGIN_EVENT_FILTER_EDIT_DROP;
   }
-  if (is_fine) {
-    report(dropped);
-  } else {
+  if (!is_fine) {
     exports_yardarm_plugin_event_filter_list_edit_free(edits);
+  } else if (edits->len == 0) {
+    // The generated code frees a list only if there is something in it.
+    free(edits->ptr);
+  } else {
+    report(dropped);
   }
   yardarm_plugin_events_list_event_free(&events);
   yardarm_plugin_events_batch_drop_own(batch);

@@ -121,7 +121,10 @@ impl Template {
             files.push(("wit/world.wit".to_owned(), template!("world.wit.in")));
         }
         files.extend(self.sources().into_iter().map(|(path, text)| (path.to_owned(), text)));
-        files.into_iter().map(|(path, text)| (self.filled(&path), self.filled(text).trim_end().to_owned() + "\n")).collect()
+        files
+            .into_iter()
+            .map(|(path, text)| (self.filled(&path), self.filled(text).trim_end().to_owned() + "\n"))
+            .collect()
     }
 
     /// Returns the files of the language.
@@ -239,10 +242,7 @@ impl HookName {
             Self::ChangeListener => hook_texts!(
                 "change-listener",
                 "Posts which flags have changed",
-                [
-                    "include yardarm:plugin/change-listener-plugin@0.1.0;",
-                    "import yardarm:plugin/http@0.1.0;",
-                ],
+                ["include yardarm:plugin/change-listener-plugin@0.1.0;", "import yardarm:plugin/http@0.1.0;",],
                 "Url string `json:\"url\"`"
             ),
         }
