@@ -71,6 +71,8 @@ pub(super) enum HookName {
     Background,
     /// Who else wants to know of changes?
     ChangeListener,
+    /// Which environment is a request for?
+    RouteResolver,
 }
 
 #[derive(Serialize)]

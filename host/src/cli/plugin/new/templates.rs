@@ -245,6 +245,12 @@ impl HookName {
                 ["include yardarm:plugin/change-listener-plugin@0.1.0;", "import yardarm:plugin/http@0.1.0;",],
                 "Url string `json:\"url\"`"
             ),
+            Self::RouteResolver => hook_texts!(
+                "route-resolver",
+                "Chooses the environment of the tenant that a proxy names",
+                ["include yardarm:plugin/route-resolver-plugin@0.1.0;"],
+                "Prefix string `json:\"prefix\"`"
+            ),
         }
     }
 }
