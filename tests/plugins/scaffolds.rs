@@ -59,8 +59,8 @@ fn packaged_sdk(folder: &Path) -> PathBuf {
     packages.join(name)
 }
 
-/// Creates a plugin for each hook, and builds and tests it. What the first one installs into `installed`, the others use.
-fn are_built_and_tested(lang: &str, hooks: &[&str], installed: Option<(&str, &str)>) {
+/// Creates, builds and tests a plugin for each hook. What the first one installs into `installed`, the others use.
+fn build_and_test(lang: &str, hooks: &[&str], installed: Option<(&str, &str)>) {
     let dir = TempDir::new().expect("a folder");
     let root = repository();
     let sdk = (lang == "rust").then(|| packaged_sdk(dir.path()));
@@ -95,38 +95,38 @@ fn are_built_and_tested(lang: &str, hooks: &[&str], installed: Option<(&str, &st
 /// With the crate as it is published, outside of the repository.
 #[test]
 fn new_plugins_in_rust_pass_their_cases() {
-    are_built_and_tested("rust", &HOOKS, None);
+    build_and_test("rust", &HOOKS, None);
 }
 
 #[test]
 fn new_plugins_in_javascript_pass_their_cases() {
-    are_built_and_tested("js", &HOOKS, Some(("node_modules", ".package-lock.json")));
+    build_and_test("js", &HOOKS, Some(("node_modules", ".package-lock.json")));
 }
 
 /// One plugin with two hooks: a component in Python is so large that it takes half a minute to compile in this profile.
 #[test]
 fn new_plugins_in_python_pass_their_cases() {
-    are_built_and_tested("python", &["background"], None);
+    build_and_test("python", &["background"], None);
 }
 
 /// Two plugins with three hooks, at ten seconds each.
 #[test]
 fn new_plugins_in_go_pass_their_cases() {
     if tools("go", "wasi_snapshot_preview1.reactor.wasm").is_some() {
-        are_built_and_tested("go", &["background", "event-filter"], None);
+        build_and_test("go", &["background", "event-filter"], None);
     }
 }
 
 #[test]
 fn new_plugins_in_c_pass_their_cases() {
     if tools("c", "zig").is_some() {
-        are_built_and_tested("c", &HOOKS, None);
+        build_and_test("c", &HOOKS, None);
     }
 }
 
 #[test]
 fn new_plugins_in_webassembly_text_pass_their_cases() {
     if tools("wat", "bin/wasm-tools").is_some() {
-        are_built_and_tested("wat", &HOOKS, None);
+        build_and_test("wat", &HOOKS, None);
     }
 }
