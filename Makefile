@@ -6,7 +6,7 @@ CARGO_FLAGS ?=
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 
-.PHONY: demo setup test test-fast plugins example-plugin lint bench fuzz clean help
+.PHONY: demo setup test test-fast plugins example-plugins lint bench fuzz clean help
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -23,13 +23,14 @@ plugins: ## Build the sample plugins to WebAssembly components
 	cd plugins && cargo build --release
 	@ls -l $(PLUGINS)/*.wasm
 
-example-plugin: ## Build the event filter that is not written in Rust
-	@echo "== building the example plugin in another language"
-	examples/plugins/javascript/build.sh
+example-plugins: ## Build the event filters in every language; installs their compilers (CONTRIBUTING.md has what is needed)
+	@echo "== building the example plugins in every language (the first time this takes some minutes: it installs their tools)"
+	examples/plugins/build.sh
 
-setup: ## Install what the tests need: the vendors' SDKs, a browser, Redis (by apt-get where it may)
-	@echo "== installing SDKs, a browser and Redis for the tests, where they are missing"
+setup: ## Install what the tests need: the vendors' SDKs, a browser, Redis (by apt-get where it may), tools for plugins
+	@echo "== installing SDKs, a browser, Redis and tools for plugins, where they are missing"
 	tests/sdks/install.sh
+	examples/plugins/install.sh
 
 test-fast: ## Run the tests that need no network and no installation: units, and the rules of the house
 	@echo "== testing the crates"
@@ -38,7 +39,7 @@ test-fast: ## Run the tests that need no network and no installation: units, and
 	cargo test $(CARGO_FLAGS) --package yardarm --test tests house::
 	@echo "make test-fast: OK"
 
-test: plugins example-plugin ## Run all tests; installs what they need first (make setup)
+test: plugins example-plugins ## Run all tests; installs what they need first (make setup)
 	@echo "== make test runs make setup first"
 	$(MAKE) setup
 	@echo "== testing the plugins and their SDK"
@@ -69,4 +70,6 @@ fuzz: ## Fuzz every parser that meets the network or a guest, one minute each (n
 clean: ## Remove what was built
 	cargo clean
 	cd plugins && cargo clean
-	rm -rf demo-plugins tests/sdks/node/node_modules tests/sdks/python/.venv tests/sdks/go/bin tests/sdks/rust/target
+	rm -rf demo-plugins examples/plugins/.tools examples/plugins/*/*.wasm examples/plugins/rust/target
+	rm -rf examples/plugins/*/build examples/plugins/go/bindings examples/plugins/javascript/node_modules
+	rm -rf tests/sdks/node/node_modules tests/sdks/python/.venv tests/sdks/go/bin tests/sdks/rust/target

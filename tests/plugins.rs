@@ -1,4 +1,4 @@
-//! Plugins in a running gateway: the samples, a guest in another language, hostile guests, swaps under load.
+//! Plugins in a running gateway: the samples, guests in every language, hostile guests, swaps under load.
 
 mod client_address;
 mod commands;
@@ -9,12 +9,14 @@ mod explain;
 mod folder;
 mod guards;
 mod hostile;
+mod languages;
 mod manual;
 mod panics;
 mod payloads;
 mod resolving;
 mod rollback;
 mod samples;
+mod scaffolds;
 mod start;
 mod states;
 mod swaps;
@@ -131,11 +133,6 @@ pub(crate) fn put(folder: &Path, name: &str, content: impl AsRef<[u8]>) {
 pub(crate) fn sample(name: &str) -> Vec<u8> {
     let file = format!("plugins/target/wasm32-wasip2/release/{}.wasm", name.replace('-', "_"));
     built(&file, "make plugins")
-}
-
-/// Returns the JavaScript plugin, as built by `make example-plugin`.
-pub(crate) fn example() -> Vec<u8> {
-    built("examples/plugins/javascript/javascript-event-filter.wasm", "make example-plugin")
 }
 
 fn built(file: &str, command: &str) -> Vec<u8> {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use yardarm_testkit::{Call, RedisServer, StreamItem, until, within};
 
-use super::{Plugged, arrived, example, gate, put, sample};
+use super::{Plugged, arrived, gate, put, sample};
 use crate::running::{CTX, ENV_ID, MOBILE_KEY, SDK_KEY, Setup};
 use crate::sdk::Sdk;
 use crate::sdks::{data, flag};
@@ -297,23 +297,6 @@ async fn private_attributes_are_not_forwarded() {
     let report = plugged.gateway.operator_gets("/api/environments").await.json();
     let counted = &report["environments"][0]["events"];
     assert_eq!((&counted["received"], &counted["filtered"]), (&json!(3), &json!([["event-redactor", 1]])), "{counted}");
-}
-
-#[tokio::test]
-async fn a_plugin_may_be_written_in_another_language() {
-    let plugged = Plugged::start(Setup::with(data()).events(), |folder| {
-        put(
-            folder,
-            "javascript-event-filter.toml",
-            "[plugin]\nname = \"javascript-event-filter\"\ngrants = [\"event-bodies\"]\n[plugin.config]\ndrop_kinds = [\"click\"]\n[[bind]]\nhook = \"event-filter\"\nlimits = { deadline_ms = 2000 }\n",
-        );
-        put(folder, "javascript-event-filter.wasm", example());
-    })
-    .await;
-    plugged.wait_until_active("javascript-event-filter").await;
-    posts_events(&plugged).await;
-    let events = arrived(&plugged.gateway.upstream, &["identify", "custom"]).await;
-    assert!(events.iter().all(|event| event["kind"] != "click"), "{events:?}");
 }
 
 #[tokio::test]

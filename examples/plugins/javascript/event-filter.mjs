@@ -5,7 +5,8 @@
 // It runs in QuickJS, which has neither Node's modules nor TextEncoder. Throwing { tag, val } is the `err` of the
 // interface's `result`; the tag is one of invalid-input, temporary and internal.
 
-import { log } from "yardarm:plugin/log@0.1.0";
+import { enabled, log } from "yardarm:plugin/log@0.1.0";
+import { counterAdd } from "yardarm:plugin/metrics@0.1.0";
 
 const REDACTED = "[redacted]";
 let dropKinds = new Set();
@@ -36,7 +37,10 @@ export const eventFilter = {
     const edits = batch.events().map(judge).filter((edit) => edit !== undefined);
     const dropped = edits.filter((edit) => edit.tag === "drop").length;
     if (dropped > 0) {
-      log("debug", `${dropped} of ${batch.len()} events dropped in ${request.environment()}`);
+      counterAdd("dropped_total", dropped, []);
+      if (enabled("debug")) {
+        log("debug", `${dropped} of ${batch.len()} events dropped in ${request.environment()}`);
+      }
     }
     return edits;
   },

@@ -46,6 +46,12 @@ pub(super) enum Language {
     Js,
     /// Python
     Python,
+    /// Go
+    Go,
+    /// C, with the compiler of Zig
+    C,
+    /// WebAssembly text
+    Wat,
 }
 
 /// A hook, as an argument.
@@ -61,6 +67,12 @@ pub(super) enum HookName {
     ContextEnrichment,
     /// Which results do SDKs receive that do not evaluate themselves?
     EvaluationTransform,
+    /// What do the other hooks need? Together with `request-auth`
+    Background,
+    /// Who else wants to know of changes?
+    ChangeListener,
+    /// Which environment is a request for?
+    RouteResolver,
 }
 
 #[derive(Serialize)]
