@@ -13,6 +13,7 @@ mod languages;
 mod manual;
 mod panics;
 mod payloads;
+mod registry;
 mod resolving;
 mod rollback;
 mod samples;

@@ -13,6 +13,8 @@ mod new;
 mod order;
 mod outcome;
 mod pack;
+#[cfg(feature = "registry")]
+mod pull;
 mod schema;
 mod sign;
 mod table;
@@ -57,6 +59,9 @@ enum PluginCommand {
     Bench(bench::BenchArgs),
     /// Compare two versions of a plugin: what they want, and what they reply
     Diff(diff::DiffArgs),
+    /// Fetch a component from an OCI registry into a folder, by digest
+    #[cfg(feature = "registry")]
+    Pull(pull::PullArgs),
     /// Create a key that signs plugins
     Keygen(sign::KeygenArgs),
     /// Sign a component
@@ -100,6 +105,8 @@ impl PluginArgs {
             PluginCommand::Test(args) => test::run(args, format).await,
             PluginCommand::Bench(args) => bench::run(args, format).await,
             PluginCommand::Diff(args) => diff::run(args, format).await,
+            #[cfg(feature = "registry")]
+            PluginCommand::Pull(args) => pull::run(args, format).await,
             PluginCommand::Keygen(args) => sign::keygen(args, format).await,
             PluginCommand::Sign(args) => sign::sign(args, format).await,
             PluginCommand::Verify(args) => sign::verify(args, format).await,

@@ -20,7 +20,7 @@ use crate::staging::compilation::{Compilation, CompileLimits, Compiler};
 use crate::staging::manifest::Manifest;
 use crate::staging::{Candidate, Stager};
 use crate::status::FolderStatus;
-use crate::vocabulary::{Bind, Hook, LARGEST_LARGE_FILE, LoadError, Progress};
+use crate::vocabulary::{Bind, Hook, LARGEST_COMPONENT, LoadError, Progress};
 
 /// The properties of a component and its bindings.
 #[derive(Debug, Clone, Serialize)]
@@ -72,7 +72,7 @@ pub enum CheckError {
 /// The reason why a gateway would reject the file.
 pub fn check_file(path: &Path, binding: Option<&Path>, compiler: Compiler) -> Result<CheckReport, LoadError> {
     let result = on_own_runtime(async {
-        let bytes = files::read(path, LARGEST_LARGE_FILE, Trust::Any)?;
+        let bytes = files::read(path, LARGEST_COMPONENT, Trust::Any)?;
         let manifest = binding.map(read_manifest).transpose()?;
         let stem = path.file_stem().map_or_else(|| "plugin".into(), |stem| stem.to_string_lossy().into());
         let sha256 = Sha256::digest(&bytes).into();

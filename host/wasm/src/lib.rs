@@ -69,8 +69,8 @@ pub use self::tooling::{
 };
 pub use self::vocabulary::{
     AdmissionRules, AllAbstain, Bind, CALL_SECONDS, CompileStop, DelegatedEnvironments, GuestSeries, GuestValue, Hook,
-    HookMetrics, InstanceMetrics, Isolation, LastError, LoadError, Pattern, Phase, Policy, Required, RollbackReason,
-    SignatureStatus, StagingStep, StatePolicy,
+    HookMetrics, InstanceMetrics, Isolation, LARGEST_COMPONENT, LastError, LoadError, Pattern, Phase, Policy, Required,
+    RollbackReason, SignatureStatus, StagingStep, StatePolicy,
 };
 
 #[cfg(test)]

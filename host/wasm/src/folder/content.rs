@@ -9,7 +9,7 @@ use super::files::{self, LARGEST_BINDING};
 use super::listing::{Listed, Listing, Pair};
 use super::trust::Trust;
 use crate::staging::manifest::{BadManifest, Manifest};
-use crate::vocabulary::{Bind, LARGEST_LARGE_FILE, LoadError, largest_file, only_required};
+use crate::vocabulary::{Bind, LARGEST_COMPONENT, LoadError, largest_file, only_required};
 
 /// Digests of the files of one plugin; `None` for a file that is missing or was not read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -103,7 +103,7 @@ pub(crate) fn has_content(dir: &Path, stem: &str, digests: &Digests) -> bool {
         None => true,
         Some(expected) => files::digest(&dir.join(format!("{stem}.{extension}")), limit) == Ok(Some(expected)),
     };
-    is_same("toml", digests.toml, LARGEST_BINDING) && is_same("wasm", digests.wasm, LARGEST_LARGE_FILE)
+    is_same("toml", digests.toml, LARGEST_BINDING) && is_same("wasm", digests.wasm, LARGEST_COMPONENT)
 }
 
 /// Returns the parsed binding files of a folder. Untrusted files are read too, because bindings without a running plugin

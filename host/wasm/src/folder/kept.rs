@@ -17,7 +17,7 @@ use yardarm_core::atomic_file;
 use super::entry::Identity;
 use crate::plugin::Plugin;
 use crate::staging::manifest::Manifest;
-use crate::vocabulary::LARGEST_LARGE_FILE;
+use crate::vocabulary::LARGEST_COMPONENT;
 
 /// Maximum total size in bytes; beyond it, no further version is kept.
 const LARGEST_TOTAL: u64 = 512 << 20;
@@ -89,7 +89,7 @@ impl KeptFiles {
 
     fn read(&self, digest: &[u8; 32]) -> Option<Vec<u8>> {
         let path = path(self.0.as_ref()?, digest);
-        let bytes = atomic_file::read(&path, LARGEST_LARGE_FILE);
+        let bytes = atomic_file::read(&path, LARGEST_COMPONENT);
         match bytes {
             Ok(Some(bytes)) if <[u8; 32]>::from(Sha256::digest(&bytes)) == *digest => Some(bytes),
             result => {

@@ -11,7 +11,7 @@ use crate::staging::component_manifest::ComponentManifest;
 pub(super) use crate::staging::imports::grant_of;
 use crate::staging::inspection::Inspection;
 use crate::staging::{check_bytes, check_name, exports};
-use crate::vocabulary::{Grants, Hook, LARGEST_LARGE_FILE, LoadError};
+use crate::vocabulary::{Grants, Hook, LARGEST_COMPONENT, LoadError};
 
 /// What a component file contains.
 pub(super) struct ComponentFile {
@@ -28,8 +28,8 @@ pub(super) struct ComponentFile {
 impl ComponentFile {
     /// Reads a file of up to the largest size that any binding allows.
     pub(super) fn read(path: &Path) -> Result<Self, LoadError> {
-        let bytes: Arc<[u8]> = files::read(path, LARGEST_LARGE_FILE, Trust::Any)?.into();
-        check_bytes(&bytes, LARGEST_LARGE_FILE)?;
+        let bytes: Arc<[u8]> = files::read(path, LARGEST_COMPONENT, Trust::Any)?.into();
+        check_bytes(&bytes, LARGEST_COMPONENT)?;
         let inspection = Inspection::of(&bytes)?;
         let hooks = exports::check(&inspection.exports, false)?;
         let declared = ComponentManifest::of(&inspection)?;

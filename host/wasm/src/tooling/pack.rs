@@ -3,7 +3,7 @@
 use crate::staging::component_manifest::ComponentManifest;
 use crate::staging::inspection::{Inspection, MANIFEST_SECTION};
 use crate::staging::{check_bytes, check_name, sections};
-use crate::vocabulary::{LARGEST_LARGE_FILE, LoadError, clean, config_schema};
+use crate::vocabulary::{LARGEST_COMPONENT, LoadError, clean, config_schema};
 
 /// Properties of a manifest that this host knows. Those of later versions are ignored when a component is loaded; here
 /// they are more likely misspelled.
@@ -15,7 +15,7 @@ const PROPERTIES: [&str; 8] = ["name", "version", "about", "sdk", "grants", "con
 /// # Errors
 /// If the component or the manifest is not valid.
 pub fn pack(component: &[u8], manifest: &[u8]) -> Result<Vec<u8>, LoadError> {
-    check_bytes(component, LARGEST_LARGE_FILE)?;
+    check_bytes(component, LARGEST_COMPONENT)?;
     Inspection::of(component)?;
     check(manifest)?;
     let damaged = |error: wasmparser::BinaryReaderError| LoadError::of_compiler(&error.to_string());
