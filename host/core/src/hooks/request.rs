@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
+use http::header::HOST;
+use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
 use super::{CallLog, HookFailure, HookFuture};
@@ -217,13 +219,17 @@ const PATH: &str = ":path";
 const QUERY: &str = ":query";
 
 impl RequestHead {
-    /// Copies target and headers of a request.
+    /// Copies target and headers of a request. A target with a host, as in HTTP/2, replaces the header `host`.
     #[must_use]
     pub fn new(target: &Uri, headers: &HeaderMap) -> Self {
+        let authority = target.authority().map(Authority::as_str);
+        let authority = authority.map(|it| it.rsplit_once('@').map_or(it, |(_, host)| host).as_bytes());
         let entries = || {
             let path = std::iter::once((PATH, target.path().as_bytes()));
             let query = target.query().map(|query| (QUERY, query.as_bytes()));
-            path.chain(query).chain(headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())))
+            let host = authority.map(|host| (HOST.as_str(), host));
+            let headers = headers.iter().filter(|(name, _)| authority.is_none() || **name != HOST);
+            path.chain(query).chain(host).chain(headers.map(|(name, value)| (name.as_str(), value.as_bytes())))
         };
         let size = entries().map(|(name, value)| 8 + name.len() + value.len()).sum();
         let mut block = Vec::with_capacity(size);
@@ -293,6 +299,20 @@ impl fmt::Debug for RequestHead {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_host_of_the_target_is_a_header() {
+        let headers = HeaderMap::from_iter([(HOST, HeaderValue::from_static("other"))]);
+        for (target, headers, expected) in [
+            ("https://acme.example:8443/all", &HeaderMap::new(), "acme.example:8443"),
+            ("http://me@acme.example/all", &headers, "acme.example"),
+            ("/all", &headers, "other"),
+        ] {
+            let head = RequestHead::new(&Uri::from_static(target), headers);
+            assert_eq!(head.header("host").collect::<Vec<_>>(), [expected.as_bytes()], "{target}");
+            assert_eq!(head.path(), "/all");
+        }
+    }
 
     #[test]
     fn a_head_returns_what_it_was_built_from() {
