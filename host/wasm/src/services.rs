@@ -42,6 +42,8 @@ pub(crate) struct PluginServices {
     pub(crate) snapshot: Snapshot,
     /// Removes the secrets of the plugin from its texts.
     pub(crate) redactor: Redactor,
+    /// Wall-clock time in Unix milliseconds, if it is fixed.
+    pub(crate) now_ms: Option<u64>,
     /// Whether calls that only warm the plugin up would have an effect on others.
     pub(crate) is_live: bool,
 }
@@ -68,6 +70,7 @@ impl Services {
             http: HttpAccess::new(self.http.clone()),
             snapshot: Snapshot::default(),
             redactor,
+            now_ms: None,
             is_live: true,
         }
     }
@@ -81,6 +84,7 @@ impl Default for PluginServices {
             http: HttpAccess::none(),
             snapshot: Snapshot::default(),
             redactor: Redactor::default(),
+            now_ms: None,
             is_live: false,
         }
     }

@@ -1,4 +1,11 @@
 //! Time. Needs the grant `clock`: a plugin that calls any function of this module is rejected without it.
+//!
+//! ```
+//! use yardarm_plugin::{clock, testing};
+//!
+//! testing::set_time(1_767_225_600_000);
+//! assert_eq!(clock::unix_ms(), 1_767_225_600_000);
+//! ```
 
 use std::time::Duration;
 
@@ -8,9 +15,11 @@ pub fn unix_ms() -> u64 {
     #[cfg(target_family = "wasm")]
     return crate::bindings::host::clock::now_ms();
     #[cfg(not(target_family = "wasm"))]
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+    crate::testing::time().unwrap_or_else(|| {
+        std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+    })
 }
 
 /// Returns monotonic time from an arbitrary origin: only differences are meaningful.

@@ -20,6 +20,6 @@ mod services;
 pub use self::data::{Batch, Evaluated, Payload};
 pub use self::request::{TestContext, TestRequest};
 #[cfg(not(target_family = "wasm"))]
-pub(crate) use self::services::{http, kv, published};
+pub(crate) use self::services::{http, kv, published, time};
 #[cfg(not(target_family = "wasm"))]
-pub use self::services::{publish, respond, take_sent};
+pub use self::services::{publish, respond, set_time, take_sent};

@@ -428,6 +428,8 @@ fragments! {
     FLOOD = "flood.wat";
     /// `request-auth`: reads the clock, then allows.
     CLOCK = "clock.wat";
+    /// `request-auth`: denies as rate-limited, with the wall-clock time as seconds.
+    ECHO_TIME = "echo-time.wat";
     /// `request-auth`: denies as rate-limited, with a stored number of calls as seconds; as unavailable without stored values.
     COUNT_HITS = "count-hits.wat";
     /// `payload-transform`: hides the first item unless it can store values.

@@ -16,6 +16,8 @@ use crate::services::secrets::Redactor;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CaseServices {
+    /// Wall-clock time in Unix milliseconds; the real one if absent.
+    pub now_ms: Option<u64>,
     /// Stored values by key.
     pub kv: BTreeMap<String, String>,
     /// What the background task of the plugin published, by key.
@@ -64,7 +66,8 @@ impl CaseServices {
     /// Returns services with this content.
     pub(super) fn services(&self, redactor: Redactor) -> PluginServices {
         let responses = self.http.iter().map(|it| (it.url.clone(), it.response())).collect();
-        let services = PluginServices { http: HttpAccess::fixed(responses), redactor, ..PluginServices::default() };
+        let http = HttpAccess::fixed(responses);
+        let services = PluginServices { http, redactor, now_ms: self.now_ms, ..PluginServices::default() };
         if !self.shared.is_empty() {
             let bytes = |(key, value): (&String, &String)| (key.clone(), Bytes::from(value.clone()));
             services.snapshot.publish(self.shared.iter().map(bytes).collect());

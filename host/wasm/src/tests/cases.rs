@@ -42,6 +42,14 @@ fn request_plugins_see_the_granted_parts_of_the_request() {
 }
 
 #[test]
+fn a_case_sets_the_time() {
+    let mut case = request_case(json!({}), json!(["clock"]), json!({"deny": {"retry_after": 86_400}}));
+    case["services"] = json!({"now_ms": 86_400_000});
+    let report = run(GuestHook::RequestAuth, guests::ECHO_TIME, &case).unwrap();
+    assert_eq!(report.failed, 0, "{:?}", report.cases);
+}
+
+#[test]
 fn edits_of_the_other_hooks_are_compared() {
     let flag = |key: &str| json!({"kind": "flag", "key": key, "body": {"key": key, "version": 4}});
     let items = |keys: &[&str]| json!({"changed": keys.iter().map(|key| flag(key)).collect::<Vec<_>>()});

@@ -1,15 +1,21 @@
-//! Stored values, published values and responses in native tests. Each thread, and so each test, has its own.
+//! Time, stored values, published values and responses in native tests. Each thread, and so each test, has its own.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
 use crate::http::{HttpError, HttpRequest, HttpResponse};
 
 thread_local! {
+    static NOW: Cell<Option<u64>> = const { Cell::new(None) };
     static VALUES: RefCell<(BTreeMap<String, kv::Entry>, u64)> = const { RefCell::new((BTreeMap::new(), 0)) };
     static PUBLISHED: RefCell<BTreeMap<String, Vec<u8>>> = const { RefCell::new(BTreeMap::new()) };
     static RESPONSES: RefCell<BTreeMap<String, HttpResponse>> = const { RefCell::new(BTreeMap::new()) };
     static SENT: RefCell<Vec<HttpRequest>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Sets the wall-clock time, in Unix milliseconds, which stands still from then on.
+pub fn set_time(unix_ms: u64) {
+    NOW.set(Some(unix_ms));
 }
 
 /// Publishes a value, as a background task would.
@@ -26,6 +32,10 @@ pub fn respond(url: &str, response: HttpResponse) {
 #[must_use]
 pub fn take_sent() -> Vec<HttpRequest> {
     SENT.take()
+}
+
+pub(crate) fn time() -> Option<u64> {
+    NOW.get()
 }
 
 pub(crate) fn published<T>(read: impl FnOnce(&BTreeMap<String, Vec<u8>>) -> T) -> T {

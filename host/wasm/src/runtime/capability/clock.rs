@@ -13,6 +13,9 @@ static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 impl v0_1::host::clock::Host for GuestState {
     fn now_ms(&mut self) -> wasmtime::Result<u64> {
+        if let Some(now) = self.plugin.services.now_ms {
+            return Ok(now);
+        }
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Ok(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
