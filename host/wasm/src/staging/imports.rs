@@ -35,24 +35,17 @@ pub(crate) fn check(
     grants: &Grants,
     file: &str,
 ) -> Result<Vec<String>, LoadError> {
-    let (mut unknown, mut denied, mut requested) = (Vec::new(), Vec::new(), BTreeSet::new());
+    check_offered(imports)?;
+    let (mut denied, mut requested) = (Vec::new(), BTreeSet::new());
     for Import { name, .. } in imports.iter().filter(|import| !import.has_only_types) {
         match offer(name) {
-            Offer::Always => (),
             Offer::Granted(HTTP) if grants.has_http() => (),
             Offer::Granted(grant) if grants.names().iter().any(|given| given == grant) => {
                 requested.insert(grant.to_owned());
             }
             Offer::Granted(grant) => denied.push((name.to_owned(), grant)),
-            Offer::OtherVersion => {
-                return Err(LoadError::UnsupportedInterface { built_for: name.to_owned() });
-            }
-            Offer::Never(reason) => unknown.push(format!("`{name}` ({reason})")),
-            Offer::Unknown => unknown.push(format!("`{name}`")),
+            _ => (),
         }
-    }
-    if !unknown.is_empty() {
-        return Err(LoadError::UnknownImport { imports: unknown.join(", ") });
     }
     let given = grants.names();
     let wanted = wanted.iter().filter(|it| !it.optional);
@@ -80,6 +73,25 @@ pub(crate) fn check(
     let line = all.iter().map(|grant| format!("\"{grant}\"")).collect::<Vec<_>>().join(", ");
     let (needs, line) = (needs.join(", "), format!("grants = [{line}]"));
     Err(LoadError::CapabilityDenied { needs, line, file: file.to_owned() })
+}
+
+/// Requires that every import of a component is available, if it is granted.
+///
+/// # Errors
+/// Names every import that is not.
+pub(crate) fn check_offered(imports: &[Import]) -> Result<(), LoadError> {
+    let mut unknown = Vec::new();
+    for Import { name, .. } in imports.iter().filter(|import| !import.has_only_types) {
+        match offer(name) {
+            Offer::Always | Offer::Granted(_) => (),
+            Offer::OtherVersion => {
+                return Err(LoadError::UnsupportedInterface { built_for: name.to_owned() });
+            }
+            Offer::Never(reason) => unknown.push(format!("`{name}` ({reason})")),
+            Offer::Unknown => unknown.push(format!("`{name}`")),
+        }
+    }
+    if unknown.is_empty() { Ok(()) } else { Err(LoadError::UnknownImport { imports: unknown.join(", ") }) }
 }
 
 /// Returns the grant that an import needs.

@@ -50,6 +50,18 @@ fn a_case_sets_the_time() {
 }
 
 #[test]
+fn a_plugin_that_sends_requests_has_cases() {
+    let url = "https://idp.example.com/keys";
+    let case = json!({
+        "name": "one", "hook": "background", "grants": [format!("http-out:{url}")], "config": {"url": url},
+        "services": {"http": [{"url": url, "body": "key-1"}]}, "expect": {"publish": {"token": "key-1"}},
+        "sent": [{"url": url, "method": "GET"}],
+    });
+    let report = run(GuestHook::Background, guests::PUBLISH_FETCHED, &case).unwrap();
+    assert_eq!(report.failed, 0, "{:?}", report.cases);
+}
+
+#[test]
 fn edits_of_the_other_hooks_are_compared() {
     let flag = |key: &str| json!({"kind": "flag", "key": key, "body": {"key": key, "version": 4}});
     let items = |keys: &[&str]| json!({"changed": keys.iter().map(|key| flag(key)).collect::<Vec<_>>()});
