@@ -134,6 +134,11 @@ impl Status {
         self.modify(|report| report.is_stale = !report.has_received_data);
     }
 
+    /// Records that there is data to serve, which arrived earlier.
+    pub fn data_served(&self) {
+        self.changed.send_replace(());
+    }
+
     /// Records a failure after which attempts continue: interrupted, or still initializing before the first success.
     pub fn interrupted(&self, kind: ErrorKind, message: &str) {
         self.modify(|report| {

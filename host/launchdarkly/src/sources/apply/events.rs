@@ -127,7 +127,11 @@ impl Applier {
         if self.pipeline.is_outdated()
             && let Some(items) = self.upstream_items()
         {
+            let is_first = self.writer.snapshot().is_none();
             self.put(items, Announce::Differences).await;
+            if is_first && self.writer.snapshot().is_some() {
+                self.environment.status.data_served();
+            }
         }
     }
 }

@@ -17,7 +17,7 @@ use yardarm_vendor::environment::EnvironmentBase;
 use super::*;
 use crate::config::{EnvironmentConfig, LiveConfig, PLUGIN_RETRY};
 use crate::data::{Channel, message};
-use crate::environments::EventMode;
+use crate::environments::{EventMode, Phase};
 use crate::identity::{Credentials, SdkKey};
 
 /// Adds the value of the flag `rate` as `rate` to each other flag, and hides flags with `"hidden": true`.
@@ -275,6 +275,21 @@ async fn a_plugin_that_failed_is_called_again_whatever_the_source_does() {
     setup.applier.run_until(tokio::time::sleep(PLUGIN_RETRY * 10)).await;
     assert_eq!(setup.passes().len(), 1, "until it works");
     assert_eq!(setup.received(), [put_event(&[with_rate("a", 2, 10), rate(1, 10)])]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn data_that_a_plugin_held_back_at_first_makes_the_environment_ready() {
+    let mut setup = Setup::without_plugin();
+    setup.plugin.fails.store(true, Ordering::Relaxed);
+    setup.install(Some(Arc::clone(&setup.plugin) as _));
+    setup.put(&[rate(1, 10)]).await;
+    setup.applier.environment.status.data_received();
+    let changes = setup.applier.environment.status.changes();
+    assert_ne!(setup.applier.environment.phase(), Phase::Ready);
+    setup.plugin.fails.store(false, Ordering::Relaxed);
+    setup.applier.run_until(tokio::time::sleep(PLUGIN_RETRY * 2)).await;
+    assert_eq!(setup.applier.environment.phase(), Phase::Ready);
+    assert!(changes.has_changed().expect("a status"), "tasks that wait for the phase are woken");
 }
 
 #[tokio::test(start_paused = true)]
