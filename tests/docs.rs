@@ -133,6 +133,19 @@ fn no_path_belongs_to_both_vendors() {
 }
 
 #[test]
+fn the_cookbook_has_the_binding_files_of_its_plugins() {
+    let mut text = std::fs::read_to_string(root().join("docs/cookbook.md")).expect("a cookbook");
+    let folders = std::fs::read_dir(root().join("plugins/cookbook")).expect("a folder");
+    let folders = folders.map(|entry| entry.expect("a folder").path()).chain([root().join("plugins/event-redactor")]);
+    for folder in folders {
+        let name = format!("{}.toml", folder.file_name().and_then(|name| name.to_str()).expect("text"));
+        let binding = std::fs::read_to_string(folder.join(&name)).expect("a binding file");
+        text = text.replace(section(&text, &name), &format!("```toml\n{binding}```\n"));
+    }
+    assert_document("docs/cookbook.md", &text);
+}
+
+#[test]
 fn the_schema_of_settings_is_that_of_the_keys() {
     assert_document("docs/yardarm.schema.json", &yardarm::config::schema());
 }

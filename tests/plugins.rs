@@ -3,6 +3,7 @@
 mod client_address;
 mod commands;
 mod compile;
+mod cookbook;
 mod enrichment;
 mod every_route;
 mod explain;

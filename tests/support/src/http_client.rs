@@ -106,7 +106,10 @@ impl Call {
     /// Returns the bytes of the request.
     #[must_use]
     pub fn bytes(&self) -> Vec<u8> {
-        let mut head = format!("{} {} {}\r\nHost: gateway.localhost\r\n", self.method, self.target, self.version);
+        let mut head = format!("{} {} {}\r\n", self.method, self.target, self.version);
+        if !self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+            head.push_str("Host: gateway.localhost\r\n");
+        }
         for (name, value) in &self.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
