@@ -187,7 +187,8 @@ async fn the_database_holds_upstream_data_without_edits_of_plugins() {
     })
     .await;
     let mut sdk = plugged.gateway.opens("/all", SDK_KEY).await;
-    assert_eq!(sdk.receives_event("put").await["data"]["flags"].get("segmented"), None, "hidden");
+    // The plugin is not required, so upstream's data may be served for a moment.
+    while sdk.receives_event("put").await["data"]["flags"].get("segmented").is_some() {}
     let changed = flag("greeting", 2, &json!("good morning"));
     plugged.gateway.upstream.patches(SDK_KEY, &changed);
     let stored = |key: &str| -> Value {
