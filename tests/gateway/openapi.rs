@@ -5,11 +5,14 @@ use yardarm_testkit::Call;
 
 use crate::flags::some_data;
 use crate::plugins::{Plugged, gate, put, sample};
-use crate::running::{SDK_KEY, Setup};
+use crate::running::{Running, SDK_KEY, Setup};
+
+const TOKEN: &str = "token-of-operators-0ca9a4e1";
 
 #[tokio::test]
 async fn responses_are_as_described() {
-    let plugged = Plugged::start(Setup::with(some_data()).events(), |folder| {
+    let setup = Setup::with(some_data()).events().set("admin.token", TOKEN);
+    let plugged = Plugged::start(setup, |folder| {
         put(folder, "request-gate.wasm", sample("request-gate"));
         put(folder, "request-gate.toml", gate(""));
         put(folder, "broken.wasm", "no component");
@@ -28,10 +31,26 @@ async fn responses_are_as_described() {
             continue;
         }
         described += 1;
+        if path == "/api/explain/{ticket}" {
+            compare(path, &explanation(gateway, &call).await, schema, &document);
+            continue;
+        }
         let response = gateway.operator_gets(path).await.json();
         compare(path, &response, schema, &document);
     }
-    assert_eq!(described, 3, "status, environments and plugins");
+    assert_eq!(described, 4, "status, environments, plugins and explanations");
+}
+
+/// Returns the explanation of a request.
+async fn explanation(gateway: &Running, call: &Call) -> Value {
+    let bearer = format!("Bearer {TOKEN}");
+    let operator = async |call: Call| call.key(&bearer).to(gateway.admin).await.json();
+    let created = operator(Call::post("/api/explain", "")).await;
+    let ticket = created["ticket"].as_str().expect("a ticket").to_owned();
+    let _stream = gateway.opens_with(&call.clone().header("yardarm-explain", &ticket)).await;
+    let explained = operator(Call::get(format!("/api/explain/{ticket}"))).await;
+    assert_eq!(explained["calls"][0]["plugin"], "request-gate", "{explained}");
+    explained
 }
 
 /// Compares a value with its schema. Properties that are not described, and described ones that are required and missing,

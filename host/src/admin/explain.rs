@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
+use yardarm_core::hooks::LoggedCall;
 
 use super::control::{ErrorDocument, Operator, error};
 use super::{Shared, uncached};
@@ -26,8 +27,7 @@ struct TicketDocument {
 #[derive(Serialize, ToSchema)]
 struct ExplanationDocument {
     /// In the order in which they ended, 200 at most.
-    #[schema(value_type = Vec<Object>)]
-    calls: Vec<yardarm_core::hooks::LoggedCall>,
+    calls: Vec<LoggedCall>,
 }
 
 /// Creates a ticket. Requests of SDKs that have it in the header `yardarm-explain` are explained for five minutes.

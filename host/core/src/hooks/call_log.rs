@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// Maximum number of calls in a log.
 const MOST_CALLS: usize = 200;
 
 /// A call of a plugin.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct LoggedCall {
     /// Number of the request, as in the log of the process.
     pub request: String,
@@ -21,8 +22,10 @@ pub struct LoggedCall {
     /// Hook.
     pub hook: &'static str,
     /// Name of the plugin.
+    #[schema(value_type = String)]
     pub plugin: Arc<str>,
     /// Version that the plugin declares; `None` if a required plugin is missing.
+    #[schema(value_type = Option<String>)]
     pub version: Option<Arc<str>>,
     /// Number of the version, as in `/api/plugins`.
     pub generation: Option<u64>,
