@@ -99,8 +99,9 @@ impl BindingInstance {
 
     /// Adds a call to the log of its request, if it has one.
     fn log(&self, ask: &impl HookCall, outcome: Outcome, text: Option<String>, (took, time): (Duration, Duration)) {
-        let (context, hook) = (&self.guest.context, self.bind.hook);
-        log_call(ask, (&context.name, Some(&context.version)), hook, outcome, text, (took, time));
+        let context = &self.guest.context;
+        let text = text.map(|text| context.services.redactor.redact(&text).into_owned());
+        log_call(ask, (&context.name, Some(&context.version)), outcome, text, (took, time));
     }
 
     /// Counts a call.
@@ -250,10 +251,9 @@ impl CallError {
     }
 }
 /// Adds a call to the log of its request, if it has one. Times are those from the call to its end, and of the processor.
-pub(crate) fn log_call(
-    ask: &impl HookCall,
+pub(crate) fn log_call<A: HookCall>(
+    ask: &A,
     (plugin, version): (&Arc<str>, Option<&CalledVersion>),
-    hook: Hook,
     outcome: Outcome,
     text: Option<String>,
     (took, time): (Duration, Duration),
@@ -265,7 +265,7 @@ pub(crate) fn log_call(
         request: facts.id.to_string(),
         environment: facts.environment.to_string(),
         route: facts.route,
-        hook: hook.name(),
+        hook: A::HOOK.name(),
         plugin: Arc::clone(plugin),
         version: version.map(|it| Arc::clone(&it.version)),
         generation: version.map(|it| it.generation),

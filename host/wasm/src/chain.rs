@@ -75,6 +75,8 @@ impl Chain {
                     response_headers,
                 }) => {
                     let plugin = Arc::clone(link.name());
+                    // It is logged, and some responses contain it.
+                    let reason = reason.map(|reason| link.redacted(&reason));
                     return Ok(Admission::Denied(Denial { plugin, class, reason, retry_after, response_headers }));
                 }
                 Ok(check::Checked { decision: Decision::Abstain, .. }) => {

@@ -55,9 +55,17 @@ impl ChainLink {
                 counters.calls.hook(A::HOOK).record(error.outcome(), Duration::ZERO);
                 counters.errors(A::HOOK).add(&error, None, environment, ask.request_id());
                 let (plugin, text) = ((&missing.name, None), Some(error.to_string()));
-                log_call(ask, plugin, A::HOOK, error.outcome(), text, (Duration::ZERO, Duration::ZERO));
+                log_call(ask, plugin, error.outcome(), text, (Duration::ZERO, Duration::ZERO));
                 Err(error)
             }
+        }
+    }
+
+    /// Returns a text of the plugin without its secrets.
+    pub(crate) fn redacted(&self, text: &str) -> String {
+        match self {
+            Self::Instance(binding) => binding.guest.context.services.redactor.redact(text).into_owned(),
+            Self::Missing(_) => text.to_owned(),
         }
     }
 

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use yardarm_core::hooks::CallLog;
 use yardarm_testkit::guests;
 
 use super::*;
@@ -240,6 +241,18 @@ async fn secrets_reach_the_plugin_and_no_text() {
     assert!(errors[0].text.contains(r#"{"key":"[secret]"}"#), "{errors:?}");
     let status = serde_json::to_string(&fixture.folder.status()).unwrap();
     assert!(!status.contains("canary"), "{status}");
+
+    let reason = guests::DENY_WITH_REASON
+        .replace("(i32.const 2048))", "(global.get $config))")
+        .replace("(i32.const 23)", "(global.get $config_length)");
+    let denies = gate(&reason).version("3.0.0").component().unwrap();
+    fixture.swap(|fixture| fixture.put("gate.wasm", &denies)).await;
+    let call_log = Arc::<CallLog>::default();
+    let facts = RequestFacts { call_log: Some(Arc::clone(&call_log)), ..request() };
+    let Ok(Admission::Denied(denial)) = authenticate(&fixture.hooks_of("prod"), facts).await else { panic!() };
+    assert_eq!(denial.reason.as_deref(), Some(r#"{"key":"[secret]"}"#));
+    let calls = call_log.calls();
+    assert_eq!(calls[0].text.as_deref(), Some(r#"Forbidden: {"key":"[secret]"}"#), "{calls:?}");
 }
 
 #[tokio::test]
