@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use yardarm_core::hooks::{CallLog, RequestOrigin};
 
-/// The request header with a ticket. It is removed before anything else sees the request.
+/// The request header with a ticket. Plugins do not see it once there was any ticket.
 pub(crate) const TICKET_HEADER: HeaderName = HeaderName::from_static("yardarm-explain");
 /// How long a ticket is valid.
 pub(crate) const TICKET_LIFETIME: Duration = Duration::from_secs(300);

@@ -112,7 +112,7 @@ async fn orders_need_the_token_and_reads_do_not() {
     let (_, log) = program.ends().await;
     let line = log.iter().find(|line| line.contains("order about a plugin carried out")).expect("a line");
     assert!(line.contains("\"peer\":\"127.0.0.1:") && line.contains("retire") && line.contains("gate"), "{line}");
-    let refused = log.iter().filter(|line| line.contains("order about a plugin refused")).count();
+    let refused = log.iter().filter(|line| line.contains("request of an operator refused")).count();
     assert_eq!(refused, 5);
     assert!(!log.iter().any(|line| line.contains("0ca9a4e1")), "{log:#?}");
 }

@@ -31,7 +31,7 @@ pub(super) struct Operator {
 /// Why a caller is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NotAnOperator {
-    #[error("plugins cannot be controlled, because the gateway has no token; set `admin.token`")]
+    #[error("operators are not known, because the gateway has no token; set `admin.token`")]
     NoTokenConfigured,
     #[error("the token is missing; send that of `admin.token` as `Authorization: Bearer …`")]
     Missing,
@@ -62,7 +62,7 @@ impl FromRequestParts<Shared> for Operator {
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
         let peer = peer.map_or(SocketAddr::from(([0, 0, 0, 0], 0)), |ConnectInfo(peer)| *peer);
         check(state.operator_token.load().as_deref(), &parts.headers).inspect_err(|error| {
-            tracing::warn!(%peer, path = parts.uri.path(), %error, "order about a plugin refused");
+            tracing::warn!(%peer, path = parts.uri.path(), %error, "request of an operator refused");
         })?;
         Ok(Self { peer })
     }

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State as FromState};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -67,6 +67,6 @@ pub(super) async fn read(
 ) -> Response {
     match path.ok().and_then(|Path(ticket)| state.explanations.find(&ticket)) {
         Some(log) => uncached(Json(ExplanationDocument { calls: log.calls() })),
-        None => error(StatusCode::NOT_FOUND, "the ticket is not valid, or not any more").into_response(),
+        None => error(StatusCode::NOT_FOUND, "the ticket is not valid, or not any more"),
     }
 }

@@ -64,16 +64,12 @@ pub(super) async fn run(args: ExplainArgs, format: Format) -> ExitCode {
 
 async fn create(gateway: &GatewayArgs) -> Result<Ticket, ToolError> {
     let gateway = gateway.find()?;
-    let document = gateway.post("/api/explain").await?;
-    serde_json::from_value(document)
-        .map_err(|error| gateway.error(format!("the answer is of another version: {error}")))
+    gateway.parse(gateway.post("/api/explain").await?)
 }
 
 async fn read(gateway: &GatewayArgs, ticket: &str) -> Result<Explanation, ToolError> {
     let gateway = gateway.find()?;
-    let document = gateway.get_as_operator(&format!("/api/explain/{}", url::encoded(ticket))).await?;
-    serde_json::from_value(document)
-        .map_err(|error| gateway.error(format!("the answer is of another version: {error}")))
+    gateway.parse(gateway.get_as_operator(&format!("/api/explain/{}", url::encoded(ticket))).await?)
 }
 
 impl Report for Ticket {

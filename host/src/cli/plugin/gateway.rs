@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use http::Method;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use yardarm_core::Secret;
 use yardarm_core::secret::is_sendable;
@@ -102,6 +103,12 @@ impl RunningGateway {
                 None => self.error(format!("{method} {path} was answered {status}: {}", answer.body.trim())),
             }),
         }
+    }
+
+    /// Reads the part of a document that a command uses.
+    pub(super) fn parse<T: DeserializeOwned>(&self, document: Value) -> Result<T, ToolError> {
+        serde_json::from_value(document)
+            .map_err(|error| self.error(format!("the gateway is of another version: {error}")))
     }
 
     /// Creates an error about this gateway.

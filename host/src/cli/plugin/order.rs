@@ -6,10 +6,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use yardarm_wasm::{Compiler, OrderedPlugin, Phase};
 
-use super::gateway::{GatewayArgs, RunningGateway};
+use super::gateway::GatewayArgs;
 use super::outcome::{Format, Report, ToolError, conclude, finish};
 use super::table::columns;
 
@@ -87,8 +86,8 @@ fn order_in(dir: &Path) -> Result<Ordered, ToolError> {
 
 async fn order_of_gateway(args: &GatewayArgs) -> Result<Ordered, ToolError> {
     let gateway = args.find()?;
-    let folder: Folder = parsed(&gateway, gateway.get("/api/plugins").await?)?;
-    let Environments { environments } = parsed(&gateway, gateway.get("/api/environments").await?)?;
+    let folder: Folder = gateway.parse(gateway.get("/api/plugins").await?)?;
+    let Environments { environments } = gateway.parse(gateway.get("/api/environments").await?)?;
     let mut orders: Vec<EnvironmentOrder> = Vec::new();
     for Environment { vendor, name } in environments {
         let (hooks, label) = (hooks_of(&folder.order, &vendor, &name), format!("{vendor}/{name}"));
@@ -98,11 +97,6 @@ async fn order_of_gateway(args: &GatewayArgs) -> Result<Ordered, ToolError> {
         }
     }
     Ok(Ordered { orders })
-}
-
-fn parsed<T: for<'de> Deserialize<'de>>(gateway: &RunningGateway, document: Value) -> Result<T, ToolError> {
-    serde_json::from_value(document)
-        .map_err(|error| gateway.error(format!("the gateway is of another version: {error}")))
 }
 
 /// Returns the order in one environment.
