@@ -64,7 +64,7 @@ impl Chain {
                 began.get_or_insert_with(Instant::now);
             }
             let check = |decision| check::decision(decision, self.admission.vendor_headers);
-            match link.ask(&facts.environment, &Authenticate { request: &request }, left, check).await {
+            match link.ask(&facts.environment, &Authenticate { request: request.clone() }, left, check).await {
                 Ok(check::Checked { decision: Decision::Allow { identity, .. }, response_headers }) => {
                     is_allowed = true;
                     headers.extend(response_headers);
@@ -111,7 +111,7 @@ impl Chain {
         let request = &facts.request.facts;
         for link in self.steps_for(request.sdk, request.route) {
             for part in edited.parts() {
-                let ask = Filter { facts, events: &part };
+                let ask = Filter { facts: facts.clone(), events: Arc::clone(&part) };
                 let count = part.len();
                 let check = |reply| check::event_edits(reply, count);
                 match link.ask(&request.environment, &ask, link.bind().deadline, check).await {
@@ -136,7 +136,7 @@ impl Chain {
         let mut edited = EditedPayload::new(view);
         for link in &self.steps {
             let seen = edited.view();
-            let ask = TransformPayload { facts, view: &seen };
+            let ask = TransformPayload { facts: facts.clone(), view: Arc::clone(&seen) };
             let check = |reply| check::payload_edits(reply, &*seen);
             match link.ask(&facts.environment, &ask, link.bind().deadline, check).await {
                 Ok(edits) => edited.apply(edits),
@@ -156,7 +156,7 @@ impl Chain {
         let request = &facts.request.facts;
         for link in self.steps_for(request.sdk, request.route) {
             let seen = enriched.view();
-            let ask = Enrich { facts, context: &seen };
+            let ask = Enrich { facts: facts.clone(), context: Arc::clone(&seen) };
             let check = |reply| check::attributes(reply, &*seen);
             match link.ask(&request.environment, &ask, link.bind().deadline, check).await {
                 Ok(attributes) => enriched.apply(attributes),
@@ -176,7 +176,7 @@ impl Chain {
         let request = &facts.request.facts;
         for link in self.steps.iter().filter(|link| link.bind().covers_sdk(request.sdk)) {
             let seen = edited.view();
-            let ask = TransformResults { facts, view: &seen };
+            let ask = TransformResults { facts: facts.clone(), view: Arc::clone(&seen) };
             let check = |reply| check::result_edits(reply, &*seen);
             match link.ask(&request.environment, &ask, link.bind().deadline, check).await {
                 Ok(edits) => edited.apply(edits),

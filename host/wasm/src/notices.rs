@@ -114,8 +114,9 @@ impl Mailbox {
     async fn pass_on(&self) {
         let Ok(mut backoff) = Backoff::new(RETRY.0, RETRY.1) else { return };
         while let Some((notice, binding)) = self.next() {
-            let called =
-                binding.call(&notice.environment, &Announce { notice: &notice }, binding.bind.deadline, Ok).await;
+            let called = binding
+                .call(&notice.environment, &Announce { notice: notice.clone() }, binding.bind.deadline, Ok)
+                .await;
             match called {
                 Ok(()) => backoff.reset(),
                 // The plugin does not want it, now or later.

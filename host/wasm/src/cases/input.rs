@@ -9,12 +9,15 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use serde_json::{Map, Value};
 use yardarm_core::hooks::{
     AdmittedRequest, BatchFacts, ChangeNotice, ContextView, EnrichmentFacts, EvaluationFacts, Event, Identity,
-    ItemHead, PayloadFacts, PayloadView, RequestFacts, RequestHead, ResultView, SortedResults, ViewedResult,
+    ItemHead, PayloadFacts, PayloadView, RequestFacts, RequestHead, SortedResults, ViewedResult,
 };
 use yardarm_core::{EnvironmentLabel, Secret};
 
 use super::format::{Case, CaseItem, CaseItems, CasesError, HeaderValues};
 use super::intern::intern;
+use crate::runtime::interface::{
+    Announce, Authenticate, Enrich, Filter, Refresh, Resolve, TransformPayload, TransformResults,
+};
 use crate::vocabulary::{Hook, clean};
 
 /// Kinds of items, of both vendors.
@@ -22,14 +25,14 @@ const KINDS: [&str; 2] = ["flag", "segment"];
 
 /// The input of one call.
 pub(crate) enum Input {
-    Request(AdmittedRequest),
-    Events { facts: BatchFacts, events: Arc<Vec<Event>> },
-    Payload { facts: PayloadFacts, view: Arc<dyn PayloadView> },
-    Context { facts: EnrichmentFacts, context: Arc<dyn ContextView> },
-    Results { facts: EvaluationFacts, view: Arc<dyn ResultView> },
-    Resolve(AdmittedRequest),
-    Changes(ChangeNotice),
-    Nothing,
+    Request(Authenticate),
+    Events(Filter),
+    Payload(TransformPayload),
+    Context(Enrich),
+    Results(TransformResults),
+    Resolve(Resolve),
+    Refresh(Refresh),
+    Changes(Announce),
 }
 
 impl Input {
@@ -45,20 +48,17 @@ impl Input {
         let vendor = interned("vendor", &case.vendor).map_err(fault)?;
         let environment = EnvironmentLabel::new(vendor, &*case.environment);
         if case.hook == Hook::Background {
-            return Ok(Self::Nothing);
+            return Ok(Self::Refresh(Refresh));
         }
         if case.hook == Hook::ChangeListener {
             let items = Items::of(&CaseItems { changed: case.changes.clone(), others: Vec::new() }).map_err(fault)?;
-            return Ok(Self::Changes(ChangeNotice {
-                environment,
-                items: items.heads().to_vec(),
-                left_out: 0,
-                at_ms: 0,
-            }));
+            let items = items.heads().to_vec();
+            let notice = ChangeNotice { environment, items, left_out: 0, at_ms: 0 };
+            return Ok(Self::Changes(Announce { notice }));
         }
         if case.hook == Hook::PayloadTransform {
             let view = Arc::new(Items::of(&case.items).map_err(fault)?);
-            return Ok(Self::Payload { facts: PayloadFacts { environment }, view });
+            return Ok(Self::Payload(TransformPayload { facts: PayloadFacts { environment }, view }));
         }
         let request = request(case, environment).map_err(fault)?;
         Ok(match case.hook {
@@ -72,11 +72,11 @@ impl Input {
                     }
                 });
                 let events = Arc::new(events.collect());
-                Self::Events { facts: BatchFacts { request, schema: case.schema, read }, events }
+                Self::Events(Filter { facts: BatchFacts { request, schema: case.schema, read }, events })
             }
             Hook::ContextEnrichment => {
                 let context = Arc::new(Context::of(&case.context));
-                Self::Context { facts: EnrichmentFacts { request }, context }
+                Self::Context(Enrich { facts: EnrichmentFacts { request }, context })
             }
             Hook::EvaluationTransform => {
                 let mut results: Vec<_> = case
@@ -94,11 +94,11 @@ impl Input {
                     return Err(fault(("results", format!("`{}` has two results", clean(&pair[0].flag)))));
                 }
                 let facts = EvaluationFacts { request, context: Arc::new(Context::of(&case.context)) };
-                Self::Results { facts, view: Arc::new(SortedResults::new(results)) }
+                Self::Results(TransformResults { facts, view: Arc::new(SortedResults::new(results)) })
             }
-            Hook::RouteResolver => Self::Resolve(request),
+            Hook::RouteResolver => Self::Resolve(Resolve { request }),
             Hook::RequestAuth | Hook::PayloadTransform | Hook::Background | Hook::ChangeListener => {
-                Self::Request(request)
+                Self::Request(Authenticate { request })
             }
         })
     }

@@ -17,9 +17,7 @@ use crate::chain::check;
 use crate::runtime::cpu_share::{CpuLimits, CpuShares};
 use crate::runtime::engine::Engine;
 use crate::runtime::guest::{Guest, INIT_DEADLINE, Instance, PluginContext};
-use crate::runtime::interface::{
-    Announce, Authenticate, Enrich, Filter, HookCall, Refresh, Resolve, TransformPayload, TransformResults,
-};
+use crate::runtime::interface::HookCall;
 use crate::runtime::processor_time::ProcessorTime;
 use crate::services::secrets::Secrets;
 use crate::vocabulary::{Bind, CallError, CalledVersion, Grants, Hook, LoadError, StatePolicy, clean, config_schema};
@@ -189,35 +187,35 @@ impl PreparedCase {
         self.services.reset(&self.guest.context.services);
         let began = Instant::now();
         let reply = match &self.input {
-            Input::Request(request) => {
-                let decision = self.call(instance, &Authenticate { request }).await;
+            Input::Request(ask) => {
+                let decision = self.call(instance, ask).await;
                 decision.and_then(|decision| check::decision(decision, &[])).map(Reply::from)
             }
-            Input::Events { facts, events } => {
-                let edits = self.call(instance, &Filter { facts, events }).await;
-                edits.and_then(|edits| check::event_edits(edits, events.len())).map(edits_reply)
+            Input::Events(ask) => {
+                let edits = self.call(instance, ask).await;
+                edits.and_then(|edits| check::event_edits(edits, ask.events.len())).map(edits_reply)
             }
-            Input::Payload { facts, view } => {
-                let edits = self.call(instance, &TransformPayload { facts, view }).await;
-                edits.and_then(|edits| check::payload_edits(edits, &**view)).map(edits_reply)
+            Input::Payload(ask) => {
+                let edits = self.call(instance, ask).await;
+                edits.and_then(|edits| check::payload_edits(edits, &*ask.view)).map(edits_reply)
             }
-            Input::Context { facts, context } => {
-                let attributes = self.call(instance, &Enrich { facts, context }).await;
-                attributes.and_then(|attributes| check::attributes(attributes, &**context)).map(edits_reply)
+            Input::Context(ask) => {
+                let attributes = self.call(instance, ask).await;
+                attributes.and_then(|attributes| check::attributes(attributes, &*ask.context)).map(edits_reply)
             }
-            Input::Results { facts, view } => {
-                let edits = self.call(instance, &TransformResults { facts, view }).await;
-                edits.and_then(|edits| check::result_edits(edits, &**view)).map(edits_reply)
+            Input::Results(ask) => {
+                let edits = self.call(instance, ask).await;
+                edits.and_then(|edits| check::result_edits(edits, &*ask.view)).map(edits_reply)
             }
-            Input::Resolve(request) => {
-                let name = self.call(instance, &Resolve { request }).await;
+            Input::Resolve(ask) => {
+                let name = self.call(instance, ask).await;
                 name.map(|name| name.map_or(Reply::None, Reply::Environment))
             }
-            Input::Nothing => {
-                let values = self.call(instance, &Refresh).await;
+            Input::Refresh(ask) => {
+                let values = self.call(instance, ask).await;
                 values.and_then(|values| values.map(background::check).transpose()).map(Reply::from)
             }
-            Input::Changes(notice) => self.call(instance, &Announce { notice }).await.map(|()| Reply::Done),
+            Input::Changes(ask) => self.call(instance, ask).await.map(|()| Reply::Done),
         };
         (reply.unwrap_or_else(|error| Reply::of_error(&error)), began.elapsed())
     }

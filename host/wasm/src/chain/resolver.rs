@@ -40,7 +40,8 @@ impl ResolverChain {
         let applies = |link: &&ChainLink| link.bind().covers_sdk(facts.sdk) && link.bind().covers_route(facts.route);
         for link in self.steps.iter().filter(applies) {
             let check = |name: Option<String>| name.map(|name| checked(link, vendor, name)).transpose();
-            match link.ask(&facts.environment, &Resolve { request: &request }, link.bind().deadline, check).await {
+            match link.ask(&facts.environment, &Resolve { request: request.clone() }, link.bind().deadline, check).await
+            {
                 Ok(None) => (),
                 Ok(Some(label)) => {
                     let is_delegated = self.delegated.iter().any(|pattern| pattern.matches_environment(&label))

@@ -15,12 +15,12 @@ use yardarm_core::hooks::{
 use crate::runtime::guest::Instance;
 use crate::vocabulary::{CallError, Hook, Outcome};
 
-/// One call of an instance.
-pub(crate) trait HookCall: Sync {
+/// One call of an instance. A clone shares the input.
+pub(crate) trait HookCall: Clone + Send + Sync + 'static {
     /// The hook that is called.
     const HOOK: Hook;
     /// The reply, not validated yet.
-    type Reply: Send;
+    type Reply: Clone + PartialEq + Send + 'static;
 
     /// Returns the request that the call is made for, if there is one.
     fn request(&self) -> Option<&RequestFacts>;
@@ -52,51 +52,59 @@ pub(crate) trait HookCall: Sync {
 }
 
 /// A call of `request-auth`.
-pub(crate) struct Authenticate<'a> {
+#[derive(Clone)]
+pub(crate) struct Authenticate {
     /// The request, with the identity that earlier plugins gave to the caller.
-    pub(crate) request: &'a AdmittedRequest,
+    pub(crate) request: AdmittedRequest,
 }
 
 /// A call of `event-filter`.
-pub(crate) struct Filter<'a> {
-    pub(crate) facts: &'a BatchFacts,
-    pub(crate) events: &'a Arc<Vec<Event>>,
+#[derive(Clone)]
+pub(crate) struct Filter {
+    pub(crate) facts: BatchFacts,
+    pub(crate) events: Arc<Vec<Event>>,
 }
 
 /// A call of `payload-transform`.
-pub(crate) struct TransformPayload<'a> {
-    pub(crate) facts: &'a PayloadFacts,
-    pub(crate) view: &'a Arc<dyn PayloadView>,
+#[derive(Clone)]
+pub(crate) struct TransformPayload {
+    pub(crate) facts: PayloadFacts,
+    pub(crate) view: Arc<dyn PayloadView>,
 }
 
 /// A call of `context-enrichment`.
-pub(crate) struct Enrich<'a> {
-    pub(crate) facts: &'a EnrichmentFacts,
-    pub(crate) context: &'a Arc<dyn ContextView>,
+#[derive(Clone)]
+pub(crate) struct Enrich {
+    pub(crate) facts: EnrichmentFacts,
+    pub(crate) context: Arc<dyn ContextView>,
 }
 
 /// A call of `evaluation-transform`.
-pub(crate) struct TransformResults<'a> {
-    pub(crate) facts: &'a EvaluationFacts,
-    pub(crate) view: &'a Arc<dyn ResultView>,
+#[derive(Clone)]
+pub(crate) struct TransformResults {
+    pub(crate) facts: EvaluationFacts,
+    pub(crate) view: Arc<dyn ResultView>,
 }
 
 /// A call of `route-resolver`.
-pub(crate) struct Resolve<'a> {
+#[derive(Clone)]
+pub(crate) struct Resolve {
     /// The request, whose environment is not known yet.
-    pub(crate) request: &'a AdmittedRequest,
+    pub(crate) request: AdmittedRequest,
 }
 
 /// A call of `background`.
+#[derive(Clone)]
 pub(crate) struct Refresh;
 
 /// A call of `change-listener`.
-pub(crate) struct Announce<'a> {
-    pub(crate) notice: &'a ChangeNotice,
+#[derive(Clone)]
+pub(crate) struct Announce {
+    pub(crate) notice: ChangeNotice,
 }
 
 /// Reply to [`Authenticate`].
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Decision {
     Allow {
         identity: Option<Identity>,
@@ -112,7 +120,7 @@ pub(crate) enum Decision {
 }
 
 /// Part of a reply to [`Filter`].
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RawEventEdit {
     Drop(u32),
     Replace(u32, Vec<Vec<u8>>),
@@ -120,7 +128,7 @@ pub(crate) enum RawEventEdit {
 }
 
 /// Part of a reply to [`TransformPayload`].
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RawEdit {
     Drop(u32),
     Replace(u32, Vec<u8>),
@@ -128,7 +136,7 @@ pub(crate) enum RawEdit {
 }
 
 /// An item that a plugin adds.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RawAddition {
     pub(crate) kind: String,
     pub(crate) key: String,
@@ -138,7 +146,7 @@ pub(crate) struct RawAddition {
 }
 
 /// Part of a reply to [`TransformResults`].
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RawResultEdit {
     Drop(u32),
     Replace { index: u32, value: Option<Vec<u8>>, variation: Option<u32>, reason: Option<Vec<u8>> },

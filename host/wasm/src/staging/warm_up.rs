@@ -30,28 +30,28 @@ pub(super) async fn warm_up(binding: &BindingInstance) {
     let environment = EnvironmentLabel::new("none", "warm-up");
     let request: AdmittedRequest = RequestFacts::new(environment.clone(), "warm-up", "client").into();
     match binding.bind.hook {
-        Hook::RequestAuth => put(binding, &Authenticate { request: &request }).await,
+        Hook::RequestAuth => put(binding, &Authenticate { request }).await,
         Hook::EventFilter => {
             let read = |body| Event { kind: None, at_ms: None, body };
             let facts = BatchFacts { request, schema: None, read };
             let events = Arc::new(vec![read(Bytes::from_static(b"{}"))]);
-            put(binding, &Filter { facts: &facts, events: &events }).await;
+            put(binding, &Filter { facts, events }).await;
         }
         Hook::PayloadTransform => {
             let view: Arc<dyn PayloadView> = Arc::new(Nothing);
-            put(binding, &TransformPayload { facts: &PayloadFacts { environment }, view: &view }).await;
+            put(binding, &TransformPayload { facts: PayloadFacts { environment }, view }).await;
         }
         Hook::ContextEnrichment => {
             let context: Arc<dyn ContextView> = Arc::new(Nothing);
-            put(binding, &Enrich { facts: &EnrichmentFacts { request }, context: &context }).await;
+            put(binding, &Enrich { facts: EnrichmentFacts { request }, context }).await;
         }
-        Hook::RouteResolver => put(binding, &Resolve { request: &request }).await,
+        Hook::RouteResolver => put(binding, &Resolve { request }).await,
         // Their calls have effects.
         Hook::Background | Hook::ChangeListener => (),
         Hook::EvaluationTransform => {
             let facts = EvaluationFacts { request, context: Arc::new(Nothing) };
             let view: Arc<dyn ResultView> = Arc::new(Nothing);
-            put(binding, &TransformResults { facts: &facts, view: &view }).await;
+            put(binding, &TransformResults { facts, view }).await;
         }
     }
 }

@@ -43,7 +43,7 @@ fn wrong_hook<T>() -> wasmtime::Result<T> {
     Err(wasmtime::Error::msg("an instance was called with a hook that it was not created for"))
 }
 
-impl HookCall for Authenticate<'_> {
+impl HookCall for Authenticate {
     const HOOK: Hook = Hook::RequestAuth;
     type Reply = Decision;
 
@@ -97,7 +97,7 @@ impl HookCall for Authenticate<'_> {
     }
 }
 
-impl HookCall for Resolve<'_> {
+impl HookCall for Resolve {
     const HOOK: Hook = Hook::RouteResolver;
     /// Name of an environment.
     type Reply = Option<String>;
@@ -131,7 +131,7 @@ impl HookCall for Resolve<'_> {
     }
 }
 
-impl HookCall for Filter<'_> {
+impl HookCall for Filter {
     const HOOK: Hook = Hook::EventFilter;
     type Reply = Vec<RawEventEdit>;
 
@@ -164,7 +164,7 @@ impl HookCall for Filter<'_> {
 
     async fn ask(&self, instance: &mut Instance) -> wasmtime::Result<Result<Self::Reply, CallError>> {
         let request = instance.lend(Request::new(self.facts.request.clone(), Self::HOOK))?;
-        let batch = instance.lend(Batch { events: Arc::clone(self.events), schema: self.facts.schema })?;
+        let batch = instance.lend(Batch { events: Arc::clone(&self.events), schema: self.facts.schema })?;
         let Exports::EventFilter(guest) = &instance.exports else { return wrong_hook() };
         let answer = guest.call_filter(&mut instance.store, handle(&request), handle(&batch)).await?;
         instance.take_back(batch)?;
@@ -173,7 +173,7 @@ impl HookCall for Filter<'_> {
     }
 }
 
-impl HookCall for TransformPayload<'_> {
+impl HookCall for TransformPayload {
     const HOOK: Hook = Hook::PayloadTransform;
     type Reply = Vec<RawEdit>;
 
@@ -199,7 +199,7 @@ impl HookCall for TransformPayload<'_> {
     }
 
     async fn ask(&self, instance: &mut Instance) -> wasmtime::Result<Result<Self::Reply, CallError>> {
-        let items = ItemSet { environment: self.facts.environment.clone(), view: Arc::clone(self.view) };
+        let items = ItemSet { environment: self.facts.environment.clone(), view: Arc::clone(&self.view) };
         let items = instance.lend(items)?;
         let Exports::PayloadTransform(guest) = &instance.exports else { return wrong_hook() };
         let answer = guest.call_transform(&mut instance.store, handle(&items)).await?;
@@ -208,7 +208,7 @@ impl HookCall for TransformPayload<'_> {
     }
 }
 
-impl HookCall for Enrich<'_> {
+impl HookCall for Enrich {
     const HOOK: Hook = Hook::ContextEnrichment;
     type Reply = Vec<ContextAttribute>;
 
@@ -234,7 +234,7 @@ impl HookCall for Enrich<'_> {
 
     async fn ask(&self, instance: &mut Instance) -> wasmtime::Result<Result<Self::Reply, CallError>> {
         let request = instance.lend(Request::new(self.facts.request.clone(), Self::HOOK))?;
-        let context = instance.lend(Context(Arc::clone(self.context)))?;
+        let context = instance.lend(Context(Arc::clone(&self.context)))?;
         let Exports::ContextEnrichment(guest) = &instance.exports else { return wrong_hook() };
         let answer = guest.call_enrich(&mut instance.store, handle(&request), handle(&context)).await?;
         instance.take_back(context)?;
@@ -248,7 +248,7 @@ impl HookCall for Enrich<'_> {
     }
 }
 
-impl HookCall for TransformResults<'_> {
+impl HookCall for TransformResults {
     const HOOK: Hook = Hook::EvaluationTransform;
     type Reply = Vec<RawResultEdit>;
 
@@ -281,7 +281,7 @@ impl HookCall for TransformResults<'_> {
     async fn ask(&self, instance: &mut Instance) -> wasmtime::Result<Result<Self::Reply, CallError>> {
         let request = instance.lend(Request::new(self.facts.request.clone(), Self::HOOK))?;
         let context = instance.lend(Context(Arc::clone(&self.facts.context)))?;
-        let results = instance.lend(ResultSet(Arc::clone(self.view)))?;
+        let results = instance.lend(ResultSet(Arc::clone(&self.view)))?;
         let Exports::EvaluationTransform(guest) = &instance.exports else { return wrong_hook() };
         let (store, lent) = (&mut instance.store, (handle(&request), handle(&context), handle(&results)));
         let answer = guest.call_transform(store, lent.0, lent.1, lent.2).await?;
@@ -321,7 +321,7 @@ impl HookCall for Refresh {
     }
 }
 
-impl HookCall for Announce<'_> {
+impl HookCall for Announce {
     const HOOK: Hook = Hook::ChangeListener;
     type Reply = ();
 
@@ -342,7 +342,7 @@ impl HookCall for Announce<'_> {
     }
 
     async fn ask(&self, instance: &mut Instance) -> wasmtime::Result<Result<(), CallError>> {
-        let notice = self.notice;
+        let notice = &self.notice;
         let item = |head: &ItemHead| change_listener::ChangedItem {
             kind: head.kind.to_owned(),
             key: head.key.to_string(),
