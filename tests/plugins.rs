@@ -17,6 +17,7 @@ mod payloads;
 mod registry;
 mod resolving;
 mod rollback;
+mod rollouts;
 mod samples;
 mod scaffolds;
 mod start;

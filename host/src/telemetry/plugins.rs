@@ -20,6 +20,15 @@ pub(super) fn collect(families: &mut Families, plugins: &[PluginMetrics], folder
         for (reason, count) in &plugin.rollbacks {
             families.sample(&catalog::PLUGIN_ROLLBACKS, &[name, reason.name()], *count);
         }
+        if let Some(shadow) = &plugin.shadow {
+            let same = shadow.compared - shadow.different;
+            for (result, count) in [("same", same), ("different", shadow.different), ("skipped", shadow.skipped)] {
+                families.sample(&catalog::PLUGIN_SHADOW_CALLS, &[name, result], count);
+            }
+            for (field, count) in &shadow.fields {
+                families.sample(&catalog::PLUGIN_SHADOW_DIFFERENCES, &[name, field], *count);
+            }
+        }
         for series in &plugin.guest {
             guest(families, name, series);
         }

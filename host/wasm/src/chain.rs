@@ -2,10 +2,12 @@
 
 mod batch;
 pub(crate) mod check;
+mod division;
 mod enriched;
 mod link;
 mod overlay;
 mod resolver;
+mod shadow;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,12 +22,15 @@ use yardarm_core::hooks::{
 };
 
 use self::batch::EditedBatch;
+pub(crate) use self::division::{Division, Side};
 use self::enriched::EnrichedContext;
-pub(crate) use self::link::{ChainLink, MissingRequired};
+pub(crate) use self::link::{ChainLink, MissingRequired, PlacedBinding};
 use self::overlay::{EditedPayload, EditedResults};
 pub(crate) use self::resolver::ResolverChain;
+pub(crate) use self::shadow::Shadow;
+pub use self::shadow::{ShadowReport, ShadowSample};
 use crate::runtime::interface::{Authenticate, Decision, Enrich, Filter, TransformPayload, TransformResults};
-use crate::vocabulary::{AdmissionRules, AllAbstain, CallError, Policy};
+use crate::vocabulary::{AdmissionRules, AllAbstain, Bind, CallError, Policy};
 
 /// Time budget for all plugins of a request, unless the deadline of one of them is longer.
 const REQUEST_BUDGET: Duration = Duration::from_millis(10);
@@ -54,7 +59,7 @@ impl Chain {
         let mut began = None;
         let mut request = AdmittedRequest { facts: Arc::clone(facts), identity: None };
         let (mut headers, mut is_allowed, mut abstained) = (Vec::new(), false, None);
-        for link in self.steps_for(facts.sdk, facts.route) {
+        for link in self.steps_for(facts) {
             // Most chains have one plugin, which gets the whole budget without reading the clock.
             let left = match began {
                 None => self.budget,
@@ -109,7 +114,7 @@ impl Chain {
     async fn edit_events(&self, facts: &BatchFacts, events: &[Event]) -> Filtering {
         let mut edited = EditedBatch::new(events, facts.read);
         let request = &facts.request.facts;
-        for link in self.steps_for(request.sdk, request.route) {
+        for link in self.steps_for(request) {
             for part in edited.parts() {
                 let ask = Filter { facts: facts.clone(), events: Arc::clone(&part) };
                 let count = part.len();
@@ -154,7 +159,7 @@ impl Chain {
     ) -> Result<Vec<ContextAttribute>, HookFailure> {
         let mut enriched = EnrichedContext::new(context);
         let request = &facts.request.facts;
-        for link in self.steps_for(request.sdk, request.route) {
+        for link in self.steps_for(request) {
             let seen = enriched.view();
             let ask = Enrich { facts: facts.clone(), context: Arc::clone(&seen) };
             let check = |reply| check::attributes(reply, &*seen);
@@ -187,8 +192,9 @@ impl Chain {
         Ok(edited.into_edits())
     }
 
-    fn steps_for<'a>(&'a self, sdk: &'a str, route: &'a str) -> impl Iterator<Item = &'a ChainLink> {
-        self.steps.iter().filter(move |link| link.bind().covers_sdk(sdk) && link.bind().covers_route(route))
+    fn steps_for<'a>(&'a self, facts: &'a RequestFacts) -> impl Iterator<Item = &'a ChainLink> {
+        let covers = |bind: &Bind| bind.covers_sdk(facts.sdk) && bind.covers_route(facts.route);
+        self.steps.iter().filter(move |link| covers(link.bind()) && link.serves(facts))
     }
 }
 

@@ -20,7 +20,7 @@ use crate::staging::compilation::{Compilation, CompileLimits, Compiler};
 use crate::staging::manifest::Manifest;
 use crate::staging::{Candidate, Stager};
 use crate::status::FolderStatus;
-use crate::vocabulary::{Bind, Hook, LARGEST_COMPONENT, LoadError, Progress};
+use crate::vocabulary::{Bind, Hook, LARGEST_COMPONENT, LoadError, Progress, RolloutPolicy};
 
 /// The properties of a component and its bindings.
 #[derive(Debug, Clone, Serialize)]
@@ -152,7 +152,8 @@ async fn stage(
 ) -> Result<CheckReport, LoadError> {
     let size = bytes.len();
     let progress = Progress::default();
-    let candidate = Candidate { stem, bytes, sha256, manifest, generation: 0, compiled: None, progress };
+    let rollout = RolloutPolicy::default();
+    let candidate = Candidate { stem, bytes, sha256, manifest, generation: 0, rollout, compiled: None, progress };
     let plugin = stager.stage(candidate, |_| Arc::default()).await?;
     Ok(CheckReport {
         name: plugin.name.to_string(),

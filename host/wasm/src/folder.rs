@@ -13,6 +13,7 @@ mod loader;
 mod orders;
 mod probation;
 mod records;
+mod rollout;
 mod schedule;
 mod set;
 mod stagings;

@@ -46,6 +46,7 @@ pub use self::cases::{
     CaseRequest, CaseResponse, CaseResult, CaseSent, CaseServices, CasesError, DenialName, DenialReply, Difference,
     EditReply, EditedContent, FailureReply, HeaderValues, Reply, parse_cases,
 };
+pub use self::chain::{ShadowReport, ShadowSample};
 pub use self::check::{CheckError, CheckReport, check_file, check_folder};
 pub use self::folder::{
     Impossible, OpenError, OrderError, OrderReport, PluginAction, PluginFolder, Settings, Trust, UnknownPlugin,
@@ -60,7 +61,7 @@ pub use self::staging::manifest::{binding_schema, bindings_document};
 pub use self::staging::signature::{PublicKey, SignatureMode, SignaturePolicy, TrustedKey};
 pub use self::status::{
     ActiveStatus, BindingStatus, FolderStatus, GenerationMetrics, OrderedPlugin, PluginMetrics, PluginStatus,
-    ProbationStatus, QuarantinedStatus, Refusal, RowState, SetRow, SetState,
+    ProbationStatus, QuarantinedStatus, Refusal, RolloutStatus, RowState, SetRow, SetState,
 };
 pub use self::tooling::{
     BenchReport, CaseCost, CostLimits, InspectReport, InterfaceUse, KeyError, ModuleSize, ProducedBy, SignatureReport,
@@ -70,7 +71,7 @@ pub use self::tooling::{
 pub use self::vocabulary::{
     AdmissionRules, AllAbstain, Bind, CALL_SECONDS, CompileStop, DelegatedEnvironments, GuestSeries, GuestValue, Hook,
     HookMetrics, InstanceMetrics, Isolation, LARGEST_COMPONENT, LastError, LoadError, Pattern, Phase, Policy, Required,
-    RollbackReason, SignatureStatus, StagingStep, StatePolicy,
+    RollbackReason, RolloutMode, SignatureStatus, StagingStep, StatePolicy,
 };
 
 #[cfg(test)]

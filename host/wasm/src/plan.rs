@@ -1,5 +1,7 @@
 //! An immutable set of chains: built as a whole, swapped as a whole, dropped with the last request that pinned it.
 
+mod rollout;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -7,10 +9,10 @@ use parking_lot::RwLock;
 use yardarm_core::EnvironmentLabel;
 use yardarm_core::hooks::{EnvironmentHooks, Plan, RouteResolver};
 
+pub(crate) use self::rollout::{Newer, Running};
 use crate::call::BindingInstance;
 use crate::chain::{Chain, ChainLink, MissingRequired, ResolverChain};
 use crate::notices::{Listeners, Mailbox};
-use crate::plugin::Plugin;
 use crate::vocabulary::{AdmissionRules, DelegatedEnvironments, Hook};
 
 /// All chains of all environments.
@@ -29,21 +31,22 @@ impl PluginPlan {
     /// Sorts all plugins by phase, then priority, then name, and makes their listeners the recipients of changes.
     pub(crate) fn new<'a>(
         generation: u64,
-        plugins: impl IntoIterator<Item = &'a Arc<Plugin>>,
+        plugins: impl IntoIterator<Item = Running<'a>>,
         missing: impl IntoIterator<Item = MissingRequired>,
         (admission, delegated): (AdmissionRules, &DelegatedEnvironments),
     ) -> Self {
         let mut steps: [Vec<ChainLink>; Hook::ALL.len()] = Default::default();
         let mut listeners = Vec::new();
         let mut bindings = Vec::new();
-        for plugin in plugins {
+        for running in plugins {
+            let plugin = running.plugin;
             let is_listener = |it: &&Arc<BindingInstance>| it.bind.hook == Hook::ChangeListener;
             let recipients: Vec<_> = plugin.bindings.iter().filter(is_listener).cloned().collect();
             plugin.mailbox.set_recipients(&recipients);
             if !recipients.is_empty() {
                 listeners.push((Arc::clone(&plugin.mailbox), recipients));
             }
-            bindings.extend(plugin.bindings.iter().cloned().map(ChainLink::Instance));
+            bindings.extend(running.links());
         }
         for link in bindings.into_iter().chain(missing.into_iter().map(|missing| ChainLink::Missing(Arc::new(missing))))
         {
@@ -63,8 +66,8 @@ impl PluginPlan {
     }
 
     fn chain(&self, hook: Hook, label: &EnvironmentLabel) -> Option<Arc<Chain>> {
-        let steps: Vec<ChainLink> =
-            self.steps[hook.index()].iter().filter(|link| link.bind().covers(label)).cloned().collect();
+        let is_for = |link: &&ChainLink| link.bind().covers(label) && link.serves_environment(label);
+        let steps: Vec<ChainLink> = self.steps[hook.index()].iter().filter(is_for).cloned().collect();
         (!steps.is_empty()).then(|| Arc::new(Chain::new(steps, self.admission)))
     }
 

@@ -8,7 +8,7 @@ use tokio_util::sync::DropGuard;
 use crate::call::BindingInstance;
 use crate::notices::Mailbox;
 use crate::runtime::guest::Guest;
-use crate::vocabulary::{Hook, SignatureStatus, StatePolicy};
+use crate::vocabulary::{Hook, RolloutPolicy, SignatureStatus, StatePolicy};
 
 /// A plugin that is ready to be added to a plan.
 pub(crate) struct Plugin {
@@ -20,6 +20,8 @@ pub(crate) struct Plugin {
     pub(crate) state: Option<StatePolicy>,
     pub(crate) sha256: [u8; 32],
     pub(crate) signature: SignatureStatus,
+    /// How it was staged: to replace the running version at once, or to run beside it for a while.
+    pub(crate) rollout: RolloutPolicy,
     pub(crate) generation: u64,
     /// Whether there is no binding file.
     pub(crate) automatic: bool,

@@ -74,6 +74,12 @@ impl Services {
             is_live: true,
         }
     }
+
+    /// Returns the services of a version in shadow: values of its own, and only requests that change nothing.
+    pub(crate) fn shadow(&self, redactor: Redactor) -> PluginServices {
+        let http = HttpAccess::new(self.http.clone()).for_shadow();
+        PluginServices { http, ..self.of(Arc::new(KvSpace::in_memory()), redactor) }
+    }
 }
 
 impl Default for PluginServices {

@@ -42,8 +42,8 @@ use crate::services::Services;
 use crate::services::kv::KvSpace;
 use crate::services::secrets::Resolved;
 use crate::vocabulary::{
-    Bind, CallError, CalledVersion, Grants, Hook, Isolation, LoadError, PluginCounters, Progress, SignatureStatus,
-    StagingStep, StatePolicy, clean, config_schema, largest_file,
+    Bind, CallError, CalledVersion, Grants, Hook, Isolation, LoadError, PluginCounters, Progress, RolloutMode,
+    RolloutPolicy, SignatureStatus, StagingStep, StatePolicy, clean, config_schema, largest_file,
 };
 
 /// A guest whose fresh instance is created in less time gets one per call: isolation at almost no cost.
@@ -74,6 +74,8 @@ pub(crate) struct Candidate {
     /// The binding file, if there is one.
     pub(crate) manifest: Option<Manifest>,
     pub(crate) generation: u64,
+    /// Whether it replaces the running version at once.
+    pub(crate) rollout: RolloutPolicy,
     /// The compiled form of the same bytes, if another plugin runs it already.
     pub(crate) compiled: Option<Component>,
     /// Shows the step in which the staging is.
@@ -87,7 +89,7 @@ impl Stager {
         candidate: Candidate,
         counters: impl Fn(&str) -> Arc<PluginCounters>,
     ) -> Result<Plugin, LoadError> {
-        let Candidate { stem, bytes, sha256, manifest, generation, compiled, progress } = candidate;
+        let Candidate { stem, bytes, sha256, manifest, generation, rollout, compiled, progress } = candidate;
         let automatic = manifest.is_none();
         let manifest = manifest.unwrap_or_else(Manifest::automatic);
         if let Some(expected) = manifest.sha256
@@ -109,6 +111,7 @@ impl Stager {
         let requested = imports::check(&inspection.imports, declared.wanted(), &manifest.grants, &file)?;
         let binds = bindings(&manifest, automatic, &exported, &file)?;
         let grants = declared.effective(&manifest.grants);
+        let is_shadow = rollout.mode == RolloutMode::Shadow;
         let (resolved, kv) = self.open_services(&name, &manifest, &grants).await?;
         let Resolved { config, redactor, digest: secrets } = resolved;
         config_schema::check(declared.config.as_ref(), &config)
@@ -133,7 +136,12 @@ impl Stager {
             grants,
             &config,
             Arc::clone(&self.engine.fingerprints),
-            (counters(&name), self.shares.of(&name), self.services.of(kv, redactor)),
+            if is_shadow {
+                // Its calls are not calls of the plugin, and must not have an effect.
+                (Arc::default(), self.shares.shadow(), self.services.shadow(redactor))
+            } else {
+                (counters(&name), self.shares.of(&name), self.services.of(kv, redactor))
+            },
         );
         let guest = Arc::new(Guest::link(&self.engine, &component, context)?);
         let (fresh, memory) = first_instances(&guest, &exported, &binds, memory_mb).await?;
@@ -193,6 +201,7 @@ impl Stager {
             state: declared.state,
             sha256,
             signature,
+            rollout,
             generation,
             automatic,
             requested,

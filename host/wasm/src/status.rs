@@ -1,6 +1,7 @@
 //! The status of plugins for operators: what runs, why files are not used, and counters.
 
 mod order;
+mod rollout;
 mod states;
 
 use std::collections::BTreeMap;
@@ -13,8 +14,11 @@ use yardarm_core::hooks::Plan;
 use yardarm_core::time::unix_ms;
 
 pub use self::order::OrderedPlugin;
+pub use self::rollout::RolloutStatus;
+pub(crate) use self::rollout::RolloutView;
 pub use self::states::{ProbationStatus, QuarantinedStatus, Refusal, RowState, SetRow, SetState};
 use crate::breaker::BreakerState;
+use crate::chain::{Shadow, ShadowReport};
 use crate::plan::PluginPlan;
 use crate::plugin::Plugin;
 use crate::pool::PoolStatus;
@@ -77,6 +81,8 @@ pub struct PluginStatus {
     pub advice: Option<String>,
     /// The probation of the running version, while it lasts.
     pub probation: Option<ProbationStatus>,
+    /// A newer version that is being rolled out beside the running one.
+    pub rollout: Option<RolloutStatus>,
     /// The version before the running one, which an operator can return to.
     pub previous_version: Option<String>,
     /// Whether an operator has pinned the running version.
@@ -153,6 +159,8 @@ pub struct PluginMetrics {
     pub generation: u64,
     /// Calls by hook.
     pub hooks: Vec<HookMetrics>,
+    /// How the replies of a version in shadow differ from those of the running one, if there is such a version.
+    pub shadow: Option<ShadowReport>,
     /// Calls of the generations that are loaded.
     pub generations: Vec<GenerationMetrics>,
     /// Instances.
@@ -213,6 +221,7 @@ pub(crate) struct Row {
     pub(crate) probation: Option<ProbationStatus>,
     /// The version that is kept warm during the probation.
     pub(crate) previous: Option<Arc<Plugin>>,
+    pub(crate) rollout: Option<RolloutView>,
     /// The version that an operator can return to.
     pub(crate) returnable: Option<String>,
     pub(crate) is_pinned: bool,
@@ -287,6 +296,8 @@ impl View {
     fn metrics_of(&self, name: &str, counters: &PluginCounters) -> PluginMetrics {
         let row = self.rows.iter().find(|row| row.active.as_ref().is_some_and(|plugin| *plugin.name == *name));
         let (active, previous) = (row.and_then(|row| row.active.as_ref()), row.and_then(|row| row.previous.as_ref()));
+        let rollout = row.and_then(|row| row.rollout.as_ref());
+        let newer = rollout.map(|rollout| &rollout.newer.plugin);
         let bindings = active.map(|plugin| &plugin.bindings[..]).unwrap_or_default();
         let (mut breakers, mut pools) = (BTreeMap::new(), BTreeMap::new());
         for binding in bindings {
@@ -299,7 +310,13 @@ impl View {
             plugin: name.to_owned(),
             generation: active.map_or(0, |plugin| plugin.generation),
             hooks: counters.calls.called_hooks(),
-            generations: active.into_iter().chain(previous).map(|plugin| GenerationMetrics::of(plugin)).collect(),
+            generations: active
+                .into_iter()
+                .chain(previous)
+                .chain(newer)
+                .map(|plugin| GenerationMetrics::of(plugin))
+                .collect(),
+            shadow: rollout.and_then(|it| it.newer.shadow()).map(Shadow::report),
             instances: counters.instances.read(),
             pools: pools.into_iter().map(|(hook, (busy, idle))| (hook, busy, idle)).collect(),
             breakers: breakers.into_iter().map(|(hook, (state, opened))| (hook, state, opened)).collect(),
@@ -330,6 +347,7 @@ impl Row {
             refused: self.refusal.clone(),
             advice: self.advice.clone(),
             probation: self.probation.clone(),
+            rollout: self.rollout.as_ref().map(RolloutView::status),
             previous_version: self.returnable.clone(),
             pinned: self.is_pinned,
             quarantined: self.quarantined.clone(),

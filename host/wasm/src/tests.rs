@@ -13,6 +13,7 @@ mod policies;
 mod reports;
 mod resolver;
 mod rollback;
+mod rollouts;
 mod services;
 mod sets;
 mod side_by_side;

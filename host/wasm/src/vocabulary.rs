@@ -18,6 +18,7 @@ mod pattern;
 mod progress;
 mod required;
 mod rollback;
+mod rollout;
 mod signature_status;
 mod text;
 
@@ -47,6 +48,8 @@ pub use self::progress::StagingStep;
 pub use self::required::Required;
 pub(crate) use self::rollback::RollbackMeter;
 pub use self::rollback::RollbackReason;
+pub use self::rollout::RolloutMode;
+pub(crate) use self::rollout::{LONGEST_PROMOTION_S, RolloutPolicy};
 pub use self::signature_status::SignatureStatus;
 pub(crate) use self::text::clean;
 

@@ -80,7 +80,7 @@ crate::catalog! {
         "Calls by outcome: the decision, whether the reply has edits, or the class of the failure.");
     PLUGIN_VERSION_CALLS = counter("yardarm_plugin_version_calls_total",
         ["plugin", "hook", "version", "generation", "outcome"],
-        "Calls of the running version, and of the one that it replaced while that can return, by outcome.");
+        "Calls of the running version, and of those before and after it that are loaded too, by outcome.");
     PLUGIN_CALL_SECONDS = histogram("yardarm_plugin_call_seconds", ["plugin", "hook"],
         "Seconds that calls took, including the wait for an instance.");
     PLUGIN_POOL_WAIT = counter("yardarm_plugin_pool_wait_seconds_total", ["plugin", "hook"],
@@ -109,6 +109,11 @@ crate::catalog! {
         "Seconds for which calls ran on a processor.");
     PLUGIN_ROLLBACKS = counter("yardarm_plugin_rollbacks_total", ["plugin", "reason"],
         "Versions that were replaced by the one before them, by reason: `traps`, `errors`, `slow`, `set`, `operator`.");
+    PLUGIN_SHADOW_CALLS = counter("yardarm_plugin_shadow_calls_total", ["plugin", "result"],
+        "Calls that were repeated for a version in shadow, by reply: `same` as that of the running version, `different`, or \
+         none because the call was `skipped`. Begins anew with each such version.");
+    PLUGIN_SHADOW_DIFFERENCES = counter("yardarm_plugin_shadow_differences_total", ["plugin", "field"],
+        "Differences between the replies of a version in shadow and those of the running one, by what differs.");
     PLUGIN_FOLDER_USABLE = gauge("yardarm_plugin_folder_usable", [],
         "1 while plugins can be loaded from the whole plugin folder, otherwise 0.");
     PLUGIN_FILES = gauge("yardarm_plugin_files", ["result"],

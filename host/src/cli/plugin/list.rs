@@ -73,6 +73,7 @@ fn notes(plugin: &Value) -> Vec<String> {
     } else if !previous.is_empty() {
         notes.push(format!("can be rolled back to {previous}"));
     }
+    notes.extend(rollout(&plugin["rollout"]));
     if plugin["pinned"] == true {
         notes.push("pinned".to_owned());
     }
@@ -92,6 +93,22 @@ fn notes(plugin: &Value) -> Vec<String> {
         notes.push(format!("last error: {code} in {hook}: {text}"));
     }
     notes
+}
+
+/// Returns what is known of a version that is being rolled out.
+fn rollout(rollout: &Value) -> Option<String> {
+    let version = rollout["version"].as_str().map(printable)?;
+    let mut text = match rollout["mode"]["canary"]["percent"].as_u64() {
+        Some(percent) => format!("{version} is called for {percent} % of the callers"),
+        None => format!("{version} runs in shadow"),
+    };
+    if let Some(compared) = rollout["shadow"]["compared"].as_u64() {
+        text.push_str(&format!(": {} of {compared} replies differ", shown(&rollout["shadow"]["different"])));
+    }
+    if let Some(left) = rollout["promotion_in_ms"].as_u64() {
+        text.push_str(&format!("; promoted in {} s if it is not worse", left.div_ceil(1_000)));
+    }
+    Some(text)
 }
 
 fn reason(refusal: &Value) -> Option<String> {
@@ -133,6 +150,7 @@ mod tests {
         let plugin = json!({
             "file": "front", "name": "gate", "state": "active", "previous_version": "1.0.0", "pinned": true,
             "probation": {"remaining_ms": 41_200, "remaining_calls": 812},
+            "rollout": {"mode": {"canary": {"percent": 5}}, "version": "2.1.0", "promotion_in_ms": 1_500},
             "refused": {"code": "S02", "class": "rolled-back", "text": "bad\u{1b}[2J"},
             "active": {"version": "2.0.0", "seats": [bind, bind]},
         });
@@ -141,11 +159,14 @@ mod tests {
             "PLUGIN        STATE    VERSION  HOOKS         ENVIRONMENTS",
             "gate (front)  active   2.0.0    request-auth  prod-*",
             "    on probation for 42 s or 812 calls; may return to 1.0.0",
+            "    2.1.0 is called for 5 % of the callers; promoted in 2 s if it is not worse",
             "    pinned",
             "    refused: S02 rolled-back: bad [2J",
             "other         missing",
         ];
         assert_eq!(text.lines().collect::<Vec<_>>(), expected);
+        let shadow = json!({"mode": "shadow", "version": "2", "shadow": {"compared": 9, "different": 1}});
+        assert_eq!(rollout(&shadow).as_deref(), Some("2 runs in shadow: 1 of 9 replies differ"));
         assert_eq!(Listed(json!({"folder": "plugins.d", "plugins": []})).text(), "no plugins in plugins.d\n");
     }
 }

@@ -12,6 +12,8 @@ use super::kept::KeptVersion;
 use super::listing::Pair;
 use super::probation::Probation;
 use super::records::{PluginRecord, QuarantinedVersion};
+use super::rollout::Rollout;
+use crate::plan::Running;
 use crate::plugin::Plugin;
 use crate::status::{Refusal, Row, RowState};
 use crate::vocabulary::{Bind, Policy, Progress, Required};
@@ -40,6 +42,10 @@ pub(super) struct Entry {
     pub(super) running: Option<Identity>,
     /// Whether what is active has to prove itself.
     pub(super) probation: Option<Probation>,
+    /// A newer version that runs beside what is active.
+    pub(super) rollout: Option<Rollout>,
+    /// A version that is to replace what is active at once, although its binding file says otherwise.
+    pub(super) promoted: Option<Identity>,
     /// The required bindings of the binding file that was parsed last.
     pub(super) required_bindings: Vec<Bind>,
     /// Whether the plugin was in the folder when the gateway started, with required bindings.
@@ -73,6 +79,8 @@ pub(super) enum Hold {
     Set(Arc<str>),
     /// An operator has pinned another version.
     Pinned,
+    /// The version that ran before is loaded first, because this one is to be rolled out beside it.
+    Rollout,
 }
 
 impl Entry {
@@ -120,7 +128,7 @@ impl Entry {
     }
 
     /// Takes what a staged plugin brings with it. If it replaces another version, it is on probation for `probation`.
-    pub(super) fn activate(&mut self, plugin: Plugin, identity: Identity, probation: Duration) {
+    pub(super) fn activate(&mut self, plugin: Arc<Plugin>, identity: Identity, probation: Duration) {
         // A version that has not passed is replaced, and not returned to.
         let is_unproven = self.probation.is_some();
         let former = match self.probation.take() {
@@ -132,7 +140,12 @@ impl Entry {
         if !probation.is_zero() && !is_pinned {
             self.probation = former.map(|(previous, of)| Probation::new(previous, of, probation));
         }
-        self.take(Arc::new(plugin), identity, is_unproven);
+        let current = self.record.as_ref().and_then(|record| record.current.as_ref());
+        if current.is_none_or(|current| current.identity != identity) {
+            self.rollout = None;
+        }
+        self.promoted = None;
+        self.take(plugin, identity, is_unproven);
         if self.attempted == Some(identity) {
             self.refusal = None;
         }
@@ -196,8 +209,9 @@ impl Entry {
     /// the folder must not be used, or if the running one is in quarantine.
     pub(super) fn version_to_restore(&self) -> Option<Identity> {
         let record = self.record.as_ref()?;
-        let is_barred =
-            self.hold == Some(Hold::Pinned) || self.refusal.as_ref().is_some_and(|it| it.class == "rolled-back");
+        let is_barred = matches!(self.hold, Some(Hold::Pinned | Hold::Rollout))
+            || self.rollout.is_some()
+            || self.refusal.as_ref().is_some_and(|it| it.class == "rolled-back");
         let is_good = |version: &&KeptVersion| self.quarantined(&version.identity).is_none();
         let previous = record.previous.as_ref().filter(is_good);
         let version = match (self.running, &record.current) {
@@ -214,6 +228,12 @@ impl Entry {
         version.map(|version| version.identity)
     }
 
+    /// Returns what runs, with what is being rolled out.
+    pub(super) fn running(&self) -> Option<Running<'_>> {
+        let newer = self.rollout.as_ref().map(|rollout| &*rollout.newer);
+        self.active.as_ref().map(|plugin| Running { plugin, newer })
+    }
+
     pub(super) fn is_pinned(&self) -> bool {
         self.record.as_ref().is_some_and(|record| record.is_pinned && record.current.is_some())
     }
@@ -223,6 +243,7 @@ impl Entry {
         self.attempted = None;
         self.running = None;
         self.probation = None;
+        (self.rollout, self.promoted) = (None, None);
         self.retry = None;
         self.hold = None;
         self.staging = None;
@@ -278,7 +299,9 @@ impl Entry {
             (None, ..) if self.staging.is_some() => RowState::Staging,
             (None, Some(_), _) => RowState::Refused,
             (None, None, Some(Hold::Unbound)) => RowState::Unbound,
-            (None, None, Some(Hold::Settling { .. } | Hold::Set(_) | Hold::Pinned)) => RowState::Waiting,
+            (None, None, Some(Hold::Settling { .. } | Hold::Set(_) | Hold::Pinned | Hold::Rollout)) => {
+                RowState::Waiting
+            }
             (None, None, None) => RowState::Missing,
         };
         Row {
@@ -291,6 +314,7 @@ impl Entry {
             probation: self.probation.as_ref().zip(self.active.as_ref()).map(|(it, active)| it.status(active)),
             returnable: returnable.or_else(|| kept.map(|version| version.version.clone())),
             previous: warm,
+            rollout: self.rollout.as_ref().map(Rollout::view),
             is_pinned: self.is_pinned(),
             quarantined: self.record.iter().flat_map(|it| &it.quarantined).map(QuarantinedVersion::status).collect(),
             refusal: refusal.cloned(),
@@ -304,6 +328,13 @@ impl Entry {
         let restore = format!("retire the plugin with an empty file `{stem}.retired`");
         Some(match (state, &self.hold) {
             (_, Some(Hold::Pinned)) => "an operator has pinned another version; newer files are ignored".to_owned(),
+            (RowState::Active, _) if self.rollout.is_some() => {
+                let promote = "`yardarm plugin promote` has it replace the running one, `rollback` ends the rollout";
+                format!("a newer version is being rolled out: {promote}")
+            }
+            (_, Some(Hold::Rollout)) => {
+                "the version that ran before is loaded first, because the newer one is rolled out beside it".to_owned()
+            }
             (_, Some(Hold::Set(set))) => format!("waits for the other files of `{set}.set`"),
             (RowState::Waiting, _) => format!("waits for `{stem}.toml` before it is bound to all its hooks"),
             (RowState::Retired, _) if self.seen.is_retired => {

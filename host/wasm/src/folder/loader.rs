@@ -9,6 +9,7 @@ mod orders;
 mod results;
 mod retirement;
 mod rollback;
+mod rollout;
 mod secrets;
 mod sets;
 mod start;
@@ -28,6 +29,7 @@ use super::events::Suspects;
 use super::kept::KeptFiles;
 use super::listing::{self, Listing, Pair};
 use super::records::Records;
+use super::rollout::Rollout;
 use super::set::SetEntry;
 use super::stagings::{Outcome, Stagings, Unit};
 use super::unstable::UnstableFiles;
@@ -212,9 +214,10 @@ impl Loader {
                 missing.push(MissingRequired { name: Arc::clone(name), bind: bind.clone(), counters });
             }
         }
+        let running = self.entries.values().filter_map(Entry::running);
         let plan = Arc::new(PluginPlan::new(
             self.generation,
-            self.plugins(),
+            running,
             missing,
             (self.settings.admission, &self.settings.delegated_auth),
         ));
@@ -261,7 +264,8 @@ impl Loader {
     async fn tidy_cache(&mut self) {
         self.tidied = Some(Instant::now());
         let Some(cache) = self.stager.compilation.cache().cloned() else { return };
-        let active = self.plugins().map(|plugin| plugin.sha256).collect();
+        let newer = self.entries.values().filter_map(|entry| entry.rollout.as_ref()).map(Rollout::plugin);
+        let active = self.plugins().chain(newer).map(|plugin| plugin.sha256).collect();
         let _ = supervisor::blocking("plugin cache", move || cache.tidy(&active)).await;
     }
 

@@ -73,14 +73,12 @@ impl Probation {
 
     /// Judges the version that is on probation.
     pub(super) fn verdict(&self, plugin: &Plugin) -> Verdict {
+        if let Some(fault) = fault_of(plugin, &self.previous) {
+            return Verdict::Failed(fault);
+        }
         let mut has_enough = true;
         for binding in &plugin.bindings {
-            let hook = binding.bind.hook;
-            let [now, before] = [plugin, &*self.previous].map(|it| it.guest.context.evidence.hook(hook).tally());
-            if let Some(fault) = fault(hook, now, before, binding.bind.deadline) {
-                return Verdict::Failed(fault);
-            }
-            has_enough &= now.calls >= ENOUGH_CALLS;
+            has_enough &= plugin.guest.context.evidence.hook(binding.bind.hook).tally().calls >= ENOUGH_CALLS;
         }
         let is_over = has_enough || self.began.elapsed() >= self.window;
         if is_over { Verdict::Passed } else { Verdict::Undecided }
@@ -98,6 +96,15 @@ impl Probation {
             previous_sha256: hex::encode(self.previous.sha256),
         }
     }
+}
+
+/// Returns what makes a version worse than the one before it.
+pub(super) fn fault_of(plugin: &Plugin, before: &Plugin) -> Option<Fault> {
+    plugin.bindings.iter().find_map(|binding| {
+        let hook = binding.bind.hook;
+        let [now, before] = [plugin, before].map(|it| it.guest.context.evidence.hook(hook).tally());
+        fault(hook, now, before, binding.bind.deadline)
+    })
 }
 
 fn fault(hook: Hook, now: Tally, before: Tally, deadline: Duration) -> Option<Fault> {

@@ -18,6 +18,8 @@ use super::engine::TICK;
 
 /// Processor time that can be saved up, or owed, in seconds.
 const BURST: f64 = 1.0;
+/// Share of one processor for a version in shadow.
+const SHADOW_SHARE: f64 = 0.1;
 /// Maximum number of calls of a plugin that wait for its share.
 const MOST_WAITING: usize = 1_000;
 
@@ -87,6 +89,11 @@ impl CpuShares {
         let mut plugins = self.0.plugins.lock();
         let new = || Arc::new(CpuShare::new(self.0.limits.per_plugin, Arc::clone(&self.0.total)));
         Arc::clone(plugins.entry(Arc::clone(name)).or_insert_with(new))
+    }
+
+    /// Returns the share of a version in shadow, which takes nothing from that of its plugin.
+    pub(crate) fn shadow(&self) -> Arc<CpuShare> {
+        Arc::new(CpuShare::new(SHADOW_SHARE.min(self.0.limits.per_plugin), Arc::clone(&self.0.total)))
     }
 }
 

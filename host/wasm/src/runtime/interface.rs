@@ -2,6 +2,7 @@
 //!
 //! One file per released version converts between these types and the generated ones, which are private to it.
 
+mod differences;
 pub(crate) mod v0_1;
 
 use std::future::Future;
@@ -12,6 +13,7 @@ use yardarm_core::hooks::{
     Identity, PayloadFacts, PayloadView, RequestFacts, RequestId, ResultView,
 };
 
+pub(crate) use self::differences::{Comparable, Differing};
 use crate::runtime::guest::Instance;
 use crate::vocabulary::{CallError, Hook, Outcome};
 
@@ -20,7 +22,7 @@ pub(crate) trait HookCall: Clone + Send + Sync + 'static {
     /// The hook that is called.
     const HOOK: Hook;
     /// The reply, not validated yet.
-    type Reply: Clone + PartialEq + Send + 'static;
+    type Reply: Comparable + Clone + Send + 'static;
 
     /// Returns the request that the call is made for, if there is one.
     fn request(&self) -> Option<&RequestFacts>;

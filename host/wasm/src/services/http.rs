@@ -72,6 +72,8 @@ struct Shared {
 pub(crate) struct HttpAccess {
     target: Target,
     slots: Semaphore,
+    /// Whether only requests are sent that change nothing (RFC 9110, section 9.2.1).
+    is_safe_only: bool,
 }
 
 enum Target {
@@ -144,7 +146,12 @@ struct Checked {
 impl HttpAccess {
     /// Sends requests with this client.
     pub(super) fn new(client: HttpClient) -> Self {
-        Self { target: Target::Network(client), slots: Semaphore::new(MOST_REQUESTS) }
+        Self { target: Target::Network(client), slots: Semaphore::new(MOST_REQUESTS), is_safe_only: false }
+    }
+
+    /// Refuses requests that may change something.
+    pub(super) fn for_shadow(self) -> Self {
+        Self { is_safe_only: true, ..self }
     }
 
     /// Has no response to any request.
@@ -154,7 +161,8 @@ impl HttpAccess {
 
     /// Sends nothing, and has these responses by URL.
     pub(crate) fn fixed(responses: Vec<(String, HttpResponse)>) -> Self {
-        Self { target: Target::Fixed(responses, Mutex::default()), slots: Semaphore::new(MOST_REQUESTS) }
+        let target = Target::Fixed(responses, Mutex::default());
+        Self { target, slots: Semaphore::new(MOST_REQUESTS), is_safe_only: false }
     }
 
     /// Returns the requests of a case since the last time.
@@ -169,6 +177,9 @@ impl HttpAccess {
     pub(crate) async fn send(&self, grants: &Grants, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let timeout = request.timeout.map_or(LONGEST_REQUEST, |timeout| timeout.min(LONGEST_REQUEST));
         let request = check(grants, request)?;
+        if self.is_safe_only && !request.method.is_safe() {
+            return Err(HttpError::Denied("a version in shadow sends only requests that change nothing".to_owned()));
+        }
         let Ok(_slot) = self.slots.try_acquire() else { return Err(HttpError::Busy) };
         match &self.target {
             // The timeout of the client begins anew with the body.

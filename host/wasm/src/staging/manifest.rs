@@ -5,6 +5,7 @@
 
 mod document;
 mod reader;
+mod rollout;
 mod schema;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use self::reader::{Faults, Section, read_grants, read_sha256};
 pub use self::schema::binding_schema;
 use crate::vocabulary::{
     Bind, Grants, Hook, Isolation, KvStorage, LARGEST_MEMORY_MB, LONGEST_DEADLINE_MS, Phase, Policy, Required,
+    RolloutPolicy,
 };
 
 /// Maximum time between two calls of `background`, in seconds.
@@ -34,6 +36,8 @@ pub(crate) struct Manifest {
     pub(crate) large: bool,
     /// Where the values are that the plugin stores.
     pub(crate) kv: KvStorage,
+    /// How a new version takes the place of the running one.
+    pub(crate) rollout: RolloutPolicy,
     /// The plugin's configuration, a JSON object.
     pub(crate) config: serde_json::Map<String, serde_json::Value>,
     pub(crate) binds: Vec<Bind>,
@@ -60,6 +64,7 @@ impl Manifest {
             grants: Grants::default(),
             large: false,
             kv: KvStorage::default(),
+            rollout: RolloutPolicy::default(),
             config: serde_json::Map::new(),
             binds: Vec::new(),
             digest: [0; 32],
@@ -92,6 +97,7 @@ impl Manifest {
         let large = section.choice("profile", &[("standard", false), ("large", true)]).unwrap_or(false);
         let storage = [("memory", KvStorage::Memory), ("disk", KvStorage::Disk)];
         let kv = section.choice("kv", &storage).unwrap_or_default();
+        let rollout = section.any("rollout").cloned();
         let config = section.table("config").cloned().unwrap_or_default();
         section.end();
         let sha256 = sha256.and_then(|text| read_sha256(&text, &mut faults));
@@ -108,6 +114,7 @@ impl Manifest {
             .enumerate()
             .filter_map(|(index, table)| read_bind(&format!("bind[{index}]"), table, large, &mut faults))
             .collect();
+        let rollout = rollout.map(|value| rollout::read(&value, &binds, &mut faults)).unwrap_or_default();
         if !faults.is_empty() {
             return Err(BadManifest { faults: faults.into_inner() });
         }
@@ -117,6 +124,7 @@ impl Manifest {
             grants,
             large,
             kv,
+            rollout,
             config,
             binds,
             digest: Sha256::digest(text).into(),

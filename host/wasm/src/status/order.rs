@@ -26,6 +26,9 @@ pub struct OrderedPlugin {
     /// Patterns for the routes on which it is called; empty means all.
     #[schema(value_type = Vec<String>)]
     pub routes: Vec<Pattern>,
+    /// How many of a hundred callers it is called for, while a version of it is being rolled out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percent: Option<u8>,
     /// Whether it runs; if not, it is required and missing, and fails by its policy.
     pub running: bool,
 }
@@ -40,6 +43,7 @@ impl OrderedPlugin {
             environments: bind.environments.clone(),
             sdk: bind.sdk.clone(),
             routes: bind.routes.clone(),
+            percent: link.percent(),
             running: matches!(link, ChainLink::Instance(_)),
         }
     }

@@ -252,6 +252,7 @@ async fn damaged_components_are_rejected_without_a_crash() {
             bytes: bytes.into(),
             manifest: None,
             generation: 1,
+            rollout: crate::vocabulary::RolloutPolicy::default(),
             compiled: None,
             progress: Default::default(),
         };

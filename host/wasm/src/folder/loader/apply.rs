@@ -34,6 +34,8 @@ pub(super) enum Meaning {
     Quarantined(Identity, LoadError),
     /// An operator has pinned another version.
     Pinned(Identity),
+    /// The version that ran before is to be loaded first.
+    Behind,
     /// The component cannot be read.
     Unreadable(LoadError),
     /// There is no component.
@@ -129,6 +131,11 @@ impl Loader {
         if let Some(quarantined) = entry.quarantined(&identity) {
             return Meaning::Quarantined(identity, quarantined.error());
         }
+        let is_gradual = manifest.as_ref().is_some_and(|manifest| manifest.rollout.is_gradual());
+        let ran_before = entry.record.as_ref().and_then(|it| it.current.as_ref()).filter(|it| it.identity != identity);
+        if is_gradual && entry.active.is_none() && ran_before.is_some() && self.kept.is_open() {
+            return Meaning::Behind;
+        }
         let hold = manifest.is_none().then(|| self.hold_alone(entry, pair)).flatten();
         hold.map_or_else(
             || Meaning::Ready(Box::new(Ready { stem: Arc::clone(stem), identity, bytes, manifest })),
@@ -156,6 +163,7 @@ impl Loader {
             Meaning::Unreadable(error) => self.set_obstacle(stem, &error),
             Meaning::AsRunning(identity) => {
                 self.cancel_staging(stem);
+                self.end_rollout(stem);
                 let entry = self.entry(stem);
                 (entry.attempted, entry.refusal, entry.hold, entry.retry) = (Some(identity), None, None, None);
             }
@@ -170,6 +178,12 @@ impl Loader {
                 let entry = self.entry(stem);
                 (entry.attempted, entry.refusal, entry.retry) = (Some(identity), None, None);
                 entry.hold = Some(Hold::Pinned);
+            }
+            Meaning::Behind => {
+                self.cancel_staging(stem);
+                let entry = self.entry(stem);
+                (entry.attempted, entry.refusal, entry.retry) = (None, None, None);
+                entry.hold = Some(Hold::Rollout);
             }
             Meaning::Absent => {
                 self.cancel_staging(stem);
@@ -216,6 +230,8 @@ impl Loader {
         let mut candidates = Vec::new();
         for Ready { stem, identity, bytes, manifest } in components {
             self.versions += 1;
+            let policy = manifest.as_ref().map(|manifest| manifest.rollout).unwrap_or_default();
+            let rollout = self.rollout_of(&stem, identity, policy);
             let same_code = self.plugins().find(|plugin| plugin.sha256 == identity.0);
             let compiled = same_code.map(|plugin| plugin.guest.pre.component().clone());
             let generation = self.versions;
@@ -223,10 +239,13 @@ impl Loader {
             if entry.attempted.replace(identity) != Some(identity) {
                 entry.retry = None;
             }
-            entry.hold = None;
+            if entry.hold != Some(Hold::Rollout) {
+                entry.hold = None;
+            }
             let progress = Progress::default();
             entry.staging = Some((unix_ms(), progress.clone()));
-            let candidate = Candidate { stem, bytes, sha256: identity.0, manifest, generation, compiled, progress };
+            let candidate =
+                Candidate { stem, bytes, sha256: identity.0, manifest, generation, rollout, compiled, progress };
             candidates.push((candidate, identity));
         }
         let (stager, known, kept) = (self.stager.clone(), self.counters.clone(), self.kept.clone());

@@ -82,6 +82,7 @@ impl Loader {
         let version = entry.active.as_ref().ok_or(Impossible::NotRunning)?.version.clone();
         entry.record.get_or_insert_default().is_pinned = true;
         entry.probation = None;
+        self.end_rollout(stem);
         // What is being staged must not replace it.
         self.cancel_staging(stem);
         self.look_again_at(stem);
@@ -101,7 +102,9 @@ impl Loader {
 
     /// Ends a probation, and those of the other plugins of its set: a set is kept or returns as a whole.
     fn promote(&mut self, stem: &Arc<str>) -> Result<Effect, Impossible> {
-        self.refuse_retired(stem)?;
+        if let Some(text) = self.promote_by_order(stem)? {
+            return Ok((true, text));
+        }
         let entry = self.entry(stem);
         let active = entry.active.as_ref().ok_or(Impossible::NotRunning)?;
         let version = active.version.clone();

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::super::entry::{Entry, Identity};
+use super::super::entry::{Entry, Hold, Identity};
 use super::super::stagings::{Failure, Outcome, Unit};
 use super::Loader;
 use crate::plugin::Plugin;
@@ -20,7 +20,7 @@ impl Loader {
                     self.apply_set(set);
                 }
                 for (plugin, identity) in plugins {
-                    self.activate(plugin, identity);
+                    self.take_staged(plugin, identity);
                 }
             }
             (Unit::Plugin(_), Err(failure)) => self.reject(*failure),
@@ -30,7 +30,8 @@ impl Loader {
         self.publish();
     }
 
-    fn activate(&mut self, plugin: Plugin, identity: Identity) {
+    /// Makes a staged version the running one, or begins its rollout.
+    fn take_staged(&mut self, plugin: Plugin, identity: Identity) {
         tracing::info!(
             plugin = %plugin.name,
             version = %plugin.version,
@@ -40,6 +41,13 @@ impl Loader {
             cached = plugin.figures.cached,
             "plugin staged"
         );
+        if let Some(plugin) = self.begin_rollout(Arc::new(plugin), identity) {
+            self.activate(plugin, identity);
+        }
+    }
+
+    /// Makes a version the running one.
+    pub(super) fn activate(&mut self, plugin: Arc<Plugin>, identity: Identity) {
         self.counters.insert(&plugin.name, &plugin.guest.context.counters);
         let stem = Arc::clone(&plugin.stem);
         let probation = self.settings.probation;
@@ -49,14 +57,27 @@ impl Loader {
             entry.required_bindings.clear();
         }
         let before = entry.record.clone();
+        let waits = entry.hold == Some(Hold::Rollout);
         entry.activate(plugin, identity, probation);
         if let Some(record) = entry.record.clone().filter(|record| before.as_ref() != Some(record)) {
             self.records.put(&stem, &record);
         }
         self.mark_unplanned();
+        if waits {
+            self.look_again_at(&stem);
+        }
     }
 
     pub(super) fn reject(&mut self, Failure { stem, sha256, error }: Failure) {
+        let current = self.entry(&stem).record.as_ref().and_then(|it| it.current.as_ref()).map(|it| it.identity);
+        let waits = self.entry(&stem).hold == Some(Hold::Rollout);
+        if let Some(current) = current.filter(|(component, _)| waits && *component == sha256) {
+            // The version that ran before cannot run again, so the newer one has nothing to run beside.
+            tracing::error!(file = %stem, %error, "the version of before cannot be loaded");
+            self.entry(&stem).staging = None;
+            self.give_up_kept(&stem, current);
+            return;
+        }
         self.refuse(&stem, Some(sha256), &error);
         let entry = self.entry(&stem);
         entry.staging = None;

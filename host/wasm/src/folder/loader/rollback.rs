@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use yardarm_core::supervisor;
 
-use super::super::entry::Identity;
+use super::super::entry::{Entry, Hold, Identity};
 use super::super::orders::Impossible;
 use super::super::probation::{Fault, JUDGE_INTERVAL, Verdict};
 use super::super::records::QuarantinedVersion;
@@ -18,12 +18,13 @@ use crate::vocabulary::LoadError;
 impl Loader {
     /// Returns when versions on probation have to be judged again, if there are any.
     pub(in super::super) fn judgement_due(&self) -> Option<Instant> {
-        let is_any = self.entries.values().any(|entry| entry.probation.is_some());
+        let is_any = self.entries.values().any(|entry| entry.probation.is_some() || entry.rollout.is_some());
         is_any.then(|| Instant::now() + JUDGE_INTERVAL)
     }
 
     /// Ends the probations of versions that have passed, and rolls those back that have failed.
     pub(in super::super) fn judge(&mut self) {
+        self.judge_rollouts();
         let judged = self.entries.iter().filter_map(|(stem, entry)| {
             let verdict = entry.probation.as_ref()?.verdict(entry.active.as_ref()?);
             (verdict != Verdict::Undecided).then(|| (Arc::clone(stem), verdict))
@@ -69,6 +70,9 @@ impl Loader {
     /// kept. If a newer version is being staged, that one is waited for; it comes in place of the kept one if it can be used.
     pub(super) async fn roll_back_by_order(&mut self, stem: &Arc<str>) -> Result<(bool, String), Impossible> {
         self.refuse_retired(stem)?;
+        if let Some(text) = self.reject_rollout(stem, &Fault::Operator) {
+            return Ok((true, format!("{text}; its files are in quarantine until they change or are cleared")));
+        }
         let entry = self.entry(stem);
         let (Some(bad), Some(identity)) = (entry.active.clone(), entry.active_identity()) else {
             return Err(Impossible::NotRunning);
@@ -121,15 +125,20 @@ impl Loader {
     /// Begins to stage kept versions: of plugins that do not run, and whose files must not be used; and of plugins that were
     /// rolled back by an order while another version was being staged, or before a restart.
     pub(super) async fn restore_kept(&mut self) {
-        let due = self.entries.iter().filter(|(_, entry)| entry.staging.is_none() && !entry.is_retired());
+        let can_wait = |entry: &Entry| entry.rollout.is_some() && !self.kept.is_open();
+        let is_free = |entry: &Entry| entry.staging.is_none() && !entry.is_retired() && !can_wait(entry);
+        let due = self.entries.iter().filter(|(_, entry)| is_free(entry));
         let due = due.filter_map(|(stem, entry)| Some((Arc::clone(stem), entry.version_to_restore()?)));
         for (stem, identity) in due.collect::<Vec<_>>() {
             let attempted = self.entry(&stem).attempted;
             if !self.stage_kept(&stem, identity).await {
                 self.give_up_kept(&stem, identity);
             }
-            // The files of the folder have been judged.
-            self.entry(&stem).attempted = attempted;
+            // The files of the folder have been judged, unless they wait for this version.
+            let entry = self.entry(&stem);
+            if entry.hold.is_none() || entry.hold == Some(Hold::Pinned) {
+                entry.attempted = attempted;
+            }
         }
     }
 
@@ -142,6 +151,7 @@ impl Loader {
             }
         }
         tracing::error!(file = %stem, "the version of before cannot be restored");
+        self.resume_rollout(stem);
     }
 
     async fn has_kept(&mut self, identity: Identity) -> bool {
@@ -156,6 +166,7 @@ impl Loader {
         let load = supervisor::blocking("plugin folder reader", move || kept.load(identity)).await;
         let Some((bytes, manifest)) = load.ok().flatten() else { return false };
         self.cancel_staging(stem);
+        self.entry(stem).promoted = Some(identity);
         let ready = Ready { stem: Arc::clone(stem), identity, bytes, manifest };
         self.stage(Unit::Plugin(Arc::clone(stem)), vec![ready]);
         true
@@ -175,14 +186,15 @@ impl Loader {
         }
         let records = self.entries.values().filter_map(|entry| entry.record.as_ref());
         let versions = records.flat_map(|record| [&record.current, &record.previous]).flatten();
-        let needed: Vec<Identity> = versions.map(|version| version.identity).collect();
+        let newer = self.entries.values().filter_map(|entry| entry.rollout.as_ref()).map(|it| it.identity);
+        let needed: Vec<Identity> = versions.map(|version| version.identity).chain(newer).collect();
         let kept = self.kept.clone();
         let _ = supervisor::blocking("plugin folder reader", move || kept.tidy(&needed)).await;
     }
 }
 
 impl QuarantinedVersion {
-    fn new(identity: Identity, version: &str, to: &str, fault: &Fault) -> Self {
+    pub(super) fn new(identity: Identity, version: &str, to: &str, fault: &Fault) -> Self {
         Self { identity, version: version.to_owned(), to: to.to_owned(), reason: fault.to_string() }
     }
 

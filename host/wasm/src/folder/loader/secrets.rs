@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use yardarm_core::supervisor;
 
+use super::super::rollout::Rollout;
 use super::Loader;
 use crate::vocabulary::Grants;
 
@@ -18,10 +19,13 @@ struct User {
 impl Loader {
     /// Has plugins loaded again whose secrets have changed. A secret that cannot be read now changes nothing.
     pub(in super::super) async fn compare_secrets(&mut self) {
-        let users = self.entries.iter().filter_map(|(stem, entry)| {
-            let plugin = entry.active.as_ref().filter(|plugin| plugin.guest.context.grants.has_secrets())?;
-            let (config, grants) = (plugin.config.clone(), plugin.guest.context.grants.clone());
-            Some(User { stem: Arc::clone(stem), config, grants, digest: plugin.secrets })
+        let users = self.entries.iter().flat_map(|(stem, entry)| {
+            let newer = entry.rollout.as_ref().map(Rollout::plugin);
+            let plugins = entry.active.iter().chain(newer).filter(|plugin| plugin.guest.context.grants.has_secrets());
+            plugins.map(|plugin| {
+                let (config, grants) = (plugin.config.clone(), plugin.guest.context.grants.clone());
+                User { stem: Arc::clone(stem), config, grants, digest: plugin.secrets }
+            })
         });
         let users: Vec<_> = users.collect();
         if users.is_empty() {

@@ -223,13 +223,20 @@ impl Loader {
             parsed.insert(Arc::clone(&stem), Parsed::of(&content));
             let digests = content.digests;
             let error = match self.interpret(&stem, &pair, content) {
+                Meaning::Ready(it) if it.manifest.as_ref().is_some_and(|it| it.rollout.is_gradual()) => {
+                    let fault = "`plugin.rollout`: the plugins of a set replace others together, at once".to_owned();
+                    Some(LoadError::ManifestInvalid { file: format!("{stem}.toml"), faults: vec![fault] })
+                }
                 Meaning::Ready(it) => {
                     ready.push(*it);
                     None
                 }
-                Meaning::Same | Meaning::AsRunning(_) | Meaning::Absent | Meaning::Alone(_) | Meaning::Pinned(_) => {
-                    None
-                }
+                Meaning::Same
+                | Meaning::AsRunning(_)
+                | Meaning::Behind
+                | Meaning::Absent
+                | Meaning::Alone(_)
+                | Meaning::Pinned(_) => None,
                 Meaning::Unreadable(error) | Meaning::Quarantined(_, error) => Some(error),
                 Meaning::BadBinding(bad) => {
                     Some(LoadError::ManifestInvalid { file: format!("{stem}.toml"), faults: bad.faults })

@@ -155,3 +155,17 @@ async fn invalid_requests_are_named() {
     assert_eq!(access().send(&granted, large).await, Err(HttpError::TooLarge));
     assert!(matches!(access().send(&granted, get(url())).await, Err(HttpError::Connection(_))));
 }
+
+#[tokio::test]
+async fn a_version_in_shadow_changes_nothing_elsewhere() {
+    let (origin, _requests) = server(ok("fine")).await;
+    let granted = grants(&[format!("http-out:{origin}")]);
+    let access = access().for_shadow();
+    for method in ["POST", "PUT", "DELETE", "PATCH"] {
+        let request = HttpRequest { method: method.to_owned(), ..get(origin.clone()) };
+        assert!(
+            matches!(access.send(&granted, request).await, Err(HttpError::Denied(text)) if text.contains("shadow"))
+        );
+    }
+    assert_eq!(access.send(&granted, get(origin)).await.unwrap().status, 200);
+}

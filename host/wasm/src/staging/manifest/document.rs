@@ -46,6 +46,9 @@ fn values(schema: &Value) -> String {
     if let Some(known) = schema["enum"].as_array() {
         return known.iter().map(code).collect::<Vec<_>>().join(", ");
     }
+    if let Some(forms) = schema["anyOf"].as_array() {
+        return forms.iter().map(values).collect::<Vec<_>>().join(", ");
+    }
     match (schema["type"].as_str(), schema["minimum"].as_i64(), schema["maximum"].as_i64()) {
         (Some("integer"), Some(least), Some(most)) => format!("{least} to {most}"),
         (Some("integer"), ..) => "number".to_owned(),

@@ -44,6 +44,11 @@ impl<'a> Section<'a> {
         value.as_str().or_else(|| self.wrong(key, "a text"))
     }
 
+    /// Returns a value that is read elsewhere.
+    pub(super) fn any(&mut self, key: &'static str) -> Option<&'a toml::Value> {
+        self.get(key)
+    }
+
     pub(super) fn boolean(&mut self, key: &'static str) -> Option<bool> {
         let value = self.get(key)?;
         value.as_bool().or_else(|| self.wrong(key, "`true` or `false`"))

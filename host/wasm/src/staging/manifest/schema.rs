@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::LONGEST_INTERVAL_S;
-use crate::vocabulary::{Bind, GRANTS, Hook, LARGEST_MEMORY_MB, LONGEST_DEADLINE_MS};
+use crate::vocabulary::{Bind, GRANTS, Hook, LARGEST_MEMORY_MB, LONGEST_DEADLINE_MS, LONGEST_PROMOTION_S};
 
 /// Returns the schema, in draft 2020-12.
 #[must_use]
@@ -42,6 +42,15 @@ fn plugin() -> Value {
         "grants": {"type": "array", "items": {"type": "string", "anyOf": grants}, "default": [], "description": "What the plugin may read and use."},
         "profile": {"enum": ["standard", "large"], "default": "standard", "description": "`large`: the component may have 128 MiB in place of 32 MiB, and an instance 256 MiB of memory, as Python needs."},
         "kv": {"enum": ["memory", "disk"], "default": "memory", "description": "Where the values are that the plugin stores: in memory as long as a version of it is loaded, or in `data.dir`, where they outlive the process."},
+        "rollout": {
+            "anyOf": [{"enum": ["full", "shadow"]}, object("A gradual rollout.", json!({
+                "mode": {"enum": ["shadow"]},
+                "percent": {"type": "integer", "minimum": 1, "maximum": 99},
+                "promote_after_s": {"type": "integer", "minimum": 1, "maximum": LONGEST_PROMOTION_S},
+            }))],
+            "default": "full",
+            "description": "How a new version replaces the running one: at once; not before it is promoted, while its replies to copies of calls are compared (`\"shadow\"`); or while it has some of the callers (`{ percent = 5 }`). With `promote_after_s`, it is promoted after that time if it is not worse: `{ mode = \"shadow\", promote_after_s = 3600 }`.",
+        },
         "config": {"type": "object", "default": {}, "description": "Configuration, which the plugin defines and receives as JSON. `{ secret = \"NAME\" }` in place of a text is the content of a file in `plugins.secrets_dir`."},
     })
 }
@@ -149,6 +158,10 @@ mod tests {
             ("[plugin]\ngrants = [\"everything\"]", false),
             ("[plugin]\nkv = \"disk\"\nprofile = \"large\"\nconfig = { a = { secret = \"s\" } }", true),
             ("[plugin]\nkv = \"redis\"", false),
+            ("[plugin]\nrollout = \"shadow\"", true),
+            ("[plugin]\nrollout = { percent = 5, promote_after_s = 60 }", true),
+            ("[plugin]\nrollout = { percent = 100 }", false),
+            ("[plugin]\nrollout = \"canary\"", false),
             ("[plugin]\nsha256 = \"12\"", false),
             ("[other]", false),
             ("[[bind]]", false),

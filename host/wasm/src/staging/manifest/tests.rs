@@ -1,7 +1,7 @@
 use yardarm_core::EnvironmentLabel;
 
 use super::*;
-use crate::vocabulary::{Pattern, Required};
+use crate::vocabulary::{Pattern, Required, RolloutMode};
 
 #[test]
 fn a_full_file_is_read() {
@@ -151,4 +151,35 @@ fn a_line_that_cannot_be_read_is_named_and_not_shown() {
     }
     let faults = Manifest::of_bytes(b"name = \"\xffcanary\"").unwrap_err().faults;
     assert_eq!(faults, ["byte 8 is not valid UTF-8"]);
+}
+
+#[test]
+fn a_rollout_has_one_of_three_forms() {
+    let after = |seconds| Some(Duration::from_secs(seconds));
+    let canary = |percent| RolloutMode::Canary { percent };
+    for (value, mode, promote_after) in [
+        ("\"full\"", RolloutMode::Full, None),
+        ("\"shadow\"", RolloutMode::Shadow, None),
+        ("{ mode = \"shadow\", promote_after_s = 60 }", RolloutMode::Shadow, after(60)),
+        ("{ percent = 5 }", canary(5), None),
+        ("{ percent = 99, promote_after_s = 3600 }", canary(99), after(3_600)),
+    ] {
+        let manifest = Manifest::parse(&format!("[plugin]\nrollout = {value}")).unwrap();
+        assert_eq!(manifest.rollout, RolloutPolicy { mode, promote_after }, "{value}");
+    }
+    for (value, expected) in [
+        ("\"canary\"", "must be `\"full\"`, `\"shadow\"`"),
+        ("5", "must be `\"full\"`"),
+        ("{}", "must be `\"full\"`"),
+        ("{ percent = 5, mode = \"shadow\" }", "must be `\"full\"`"),
+        ("{ percent = 0 }", "`plugin.rollout.percent`: must be a whole number from 1 to 99"),
+        ("{ percent = 100 }", "from 1 to 99"),
+        ("{ percent = 5, promote_after = 1 }", "unknown key `promote_after`, did you mean `promote_after_s`?"),
+    ] {
+        let faults = Manifest::parse(&format!("[plugin]\nrollout = {value}")).unwrap_err().faults.join("\n");
+        assert!(faults.contains(expected), "{value}: {faults}");
+    }
+    let resolver = "[plugin]\nrollout = { percent = 5 }\n[[bind]]\nhook = \"route-resolver\"";
+    assert!(Manifest::parse(resolver).unwrap_err().faults[0].contains("use `\"shadow\"`"));
+    assert!(Manifest::parse(&resolver.replace("{ percent = 5 }", "\"shadow\"")).is_ok());
 }
