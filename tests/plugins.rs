@@ -1,5 +1,6 @@
 //! Plugins in a running gateway: the samples, guests in every language, hostile guests, swaps under load.
 
+mod captures;
 mod client_address;
 mod commands;
 mod compile;

@@ -2,8 +2,9 @@
 //!
 //! `GET /` page · `GET /live` · `GET /ready` · `GET /metrics` · `GET /api/status` · `GET /api/plugins` ·
 //! `GET /api/environments` · `GET /api/openapi.json` · with a token `POST /api/plugins/{name}/{action}`,
-//! `POST /api/explain` and `GET /api/explain/{ticket}`
+//! `GET /api/plugins/{name}/captures`, `POST /api/explain` and `GET /api/explain/{ticket}`
 
+mod captures;
 mod control;
 mod explain;
 mod host_check;
@@ -130,6 +131,7 @@ pub(crate) fn routes(state: Shared) -> Router {
         .route("/api/status", get(status))
         .route("/api/environments", get(environments))
         .route("/api/plugins", get(plugins))
+        .route("/api/plugins/{name}/captures", get(captures::read))
         .route("/api/plugins/{name}/{action}", post(control::order))
         .route("/api/explain", post(explain::create))
         .route("/api/explain/{ticket}", get(explain::read))

@@ -21,6 +21,7 @@ use utoipa::openapi::{OpenApi, PathItem};
         super::status,
         super::environments,
         super::plugins,
+        super::captures::read,
         super::control::order,
         super::explain::create,
         super::explain::read,

@@ -1,6 +1,7 @@
 //! `yardarm plugin`: the tools of plugin authors, which need no gateway, and the control of plugins in a running one.
 
 mod bench;
+mod captures;
 mod cases_file;
 mod check;
 mod control;
@@ -15,6 +16,7 @@ mod outcome;
 mod pack;
 #[cfg(feature = "registry")]
 mod pull;
+mod replay;
 mod schema;
 mod sign;
 mod table;
@@ -74,6 +76,10 @@ enum PluginCommand {
     Order(order::OrderArgs),
     /// Show which plugins decided about a request, how, and how long it took
     Explain(explain::ExplainArgs),
+    /// Print the failed calls that a running gateway has kept
+    Captures(captures::CapturesArgs),
+    /// Repeat calls that failed in a gateway
+    Replay(replay::ReplayArgs),
     /// Return to the version before the running one, whose files are then in quarantine
     Rollback(control::ControlArgs),
     /// Keep the running version, whatever becomes of its files
@@ -113,6 +119,8 @@ impl PluginArgs {
             PluginCommand::List(args) => list::run(args, format).await,
             PluginCommand::Order(args) => order::run(args, format).await,
             PluginCommand::Explain(args) => explain::run(args, format).await,
+            PluginCommand::Captures(args) => captures::run(args, format).await,
+            PluginCommand::Replay(args) => replay::run(args, format).await,
             PluginCommand::Rollback(args) => control::run(PluginAction::Rollback, args, format).await,
             PluginCommand::Pin(args) => control::run(PluginAction::Pin, args, format).await,
             PluginCommand::Unpin(args) => control::run(PluginAction::Unpin, args, format).await,

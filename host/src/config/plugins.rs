@@ -8,8 +8,8 @@ use ipnet::IpNet;
 use yardarm_core::settings::{Kind, Reader, Setting, Size};
 use yardarm_core::{choices, settings};
 use yardarm_wasm::{
-    AdmissionRules, AllAbstain, CacheLimits, CompileLimits, Compiler, CpuLimits, DelegatedEnvironments, Pattern,
-    ServiceSettings, SignatureMode, SignaturePolicy, Trust, TrustedKey,
+    AdmissionRules, AllAbstain, CacheLimits, CompileLimits, Compiler, CpuLimits, DelegatedEnvironments, FieldClass,
+    Pattern, ServiceSettings, SignatureMode, SignaturePolicy, Trust, TrustedKey,
 };
 
 use super::HOUR;
@@ -62,6 +62,8 @@ settings! {
         /// How long a new version of a plugin is on probation: the version before it stays loaded, and returns if the new one
         /// fails or is slow. It ends earlier after 1,000 calls of each hook; `0s` keeps every version that loads.
         pub probation: Duration = "60s", in Duration::ZERO..=HOUR,
+        /// Whether the input of failed calls is kept.
+        pub captures: Option<Vec<FieldClass>> => CaptureSettings::read,
         /// Folder with a file per secret, as container platforms mount them. The configuration of a plugin refers to a
         /// secret with `{ secret = "NAME" }`, if `secret:NAME` is granted. Changes are noticed within
         /// `plugins.verify_interval`.
@@ -105,6 +107,39 @@ settings! {
         cpu_share: u64 = "25", in 1..=100_000,
         /// Processor time that all plugins together may use before those beyond their share wait, in percent of the machine.
         total_cpu_share: u64 = "50", in 1..=100,
+    }
+}
+
+settings! {
+    struct CaptureSettings in "plugins" {
+        /// Whether the input of failed calls is kept in memory, for `yardarm plugin captures` and `replay`: the last 100, and
+        /// 10 of the same plugin, hook and class of failure. It has what the plugin was granted to read. Texts and numbers are
+        /// masked, so that their form remains; credentials always are.
+        capture: bool = "false",
+        /// Fields of these calls that are not masked: `targets` (path and query), `headers`, `addresses`, `identities`,
+        /// `contexts`, `events`, `data` (flags, segments and results).
+        capture_plain: Vec<FieldClass> as FieldClasses,
+    }
+}
+
+/// Format of `plugins.capture_plain`.
+enum FieldClasses {}
+
+impl Setting<Vec<FieldClass>> for FieldClasses {
+    const KIND: Kind = Kind::List;
+
+    fn read(reader: &mut Reader<'_>, path: &str) -> Vec<FieldClass> {
+        let mut classes = Vec::new();
+        for text in reader.list(path) {
+            match FieldClass::ALL.into_iter().find(|class| class.name() == &*text) {
+                Some(class) => classes.push(class),
+                None => {
+                    let names = FieldClass::ALL.map(FieldClass::name).join("`, `");
+                    reader.reject(path, format!("`{text}` is none of `{names}`"));
+                }
+            }
+        }
+        classes
     }
 }
 
@@ -178,6 +213,7 @@ impl PluginConfig {
             kept_dir: data_dir.map(|dir| dir.join("plugin-versions")),
             cpu_limits: self.cpu,
             probation: self.probation,
+            captures: self.captures.clone(),
             compiler: self.compiler.clone(),
             compile_limits: self.compile,
             delegated_auth: Arc::clone(&self.delegated_auth),
@@ -195,6 +231,13 @@ impl CacheSettings {
     fn read(reader: &mut Reader<'_>) -> CacheLimits {
         let Self { cache_max_size, cache_max_age } = Self::read_keys(reader);
         CacheLimits { max_size: cache_max_size, max_age: cache_max_age }
+    }
+}
+
+impl CaptureSettings {
+    fn read(reader: &mut Reader<'_>) -> Option<Vec<FieldClass>> {
+        let Self { capture, capture_plain } = Self::read_keys(reader);
+        capture.then_some(capture_plain)
     }
 }
 

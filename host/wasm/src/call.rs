@@ -93,6 +93,9 @@ impl BindingInstance {
         if let Err(error) = &result {
             self.remember(error, environment, ask.request_id());
             self.report(error);
+            if let Some(captures) = &self.guest.context.captures {
+                captures.capture(&self.guest.context, ask.clone().into(), error);
+            }
         }
         result
     }

@@ -18,14 +18,19 @@
 //! Each case is run on a fresh instance, and once more on the same instance unless the plugin declares
 //! `"state": "cache"`; both replies must be as expected.
 
+mod captures;
+mod description;
 mod format;
 mod input;
 mod intern;
+mod masking;
 mod reply;
 mod run;
 mod self_test;
 mod services;
 
+pub use self::captures::Capture;
+pub(crate) use self::captures::Captures;
 pub use self::format::{
     Case, CaseEvent, CaseIdentity, CaseItem, CaseItems, CaseLimits, CaseRequest, CaseResult, HeaderValues,
 };

@@ -138,6 +138,7 @@ fn stager_of(engine: Engine, compiler: Compiler, limits: CompileLimits) -> Resul
         shares,
         services: Services::new(&ServiceSettings::default(), None),
         mailboxes: Mailboxes::default(),
+        captures: None,
         signatures: Arc::default(),
         published: Arc::default(),
     })

@@ -41,6 +41,7 @@ use self::orders::{MOST_ORDERS, Order};
 use self::records::Records;
 pub use self::trust::Trust;
 use self::watch::WatchTask;
+use crate::cases::{Capture, Captures};
 use crate::notices::Mailboxes;
 use crate::runtime::cpu_share::{CpuLimits, CpuShares};
 use crate::runtime::engine::Engine;
@@ -50,7 +51,7 @@ use crate::staging::cache::{Cache, CacheLimits};
 use crate::staging::compilation::{Compilation, CompileLimits, Compiler, Quarantine};
 use crate::staging::signature::SignaturePolicy;
 use crate::status::{FolderStatus, PluginMetrics, View};
-use crate::vocabulary::{AdmissionRules, AllCounters, DelegatedEnvironments};
+use crate::vocabulary::{AdmissionRules, AllCounters, DelegatedEnvironments, FieldClass};
 
 /// Time limit for reading binding files before the first request, on a file system that does not respond.
 const FIRST_LOOK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -98,6 +99,8 @@ pub struct Settings {
     /// Folder of the files of versions that may return, in the data folder; none are kept if absent, or if the data folder
     /// belongs to another user.
     pub kept_dir: Option<PathBuf>,
+    /// Whether the input of failed calls is kept, and which fields of it are not masked.
+    pub captures: Option<Vec<FieldClass>>,
     /// Maximum number of live plugin instances, over all plugins.
     pub instances: u32,
     /// What plugins use besides the input of a call.
@@ -112,6 +115,7 @@ pub struct PluginFolder {
     folder_events: Arc<FolderEvents>,
     quarantine: Quarantine,
     orders: mpsc::Sender<Order>,
+    captures: Option<Arc<Captures>>,
     /// Where orders are remembered.
     store: Option<DataStore>,
 }
@@ -144,6 +148,7 @@ impl Default for Settings {
             cpu_limits: CpuLimits::default(),
             probation: Duration::from_secs(60),
             kept_dir: None,
+            captures: None,
             instances: 1_000,
             services: ServiceSettings::default(),
         }
@@ -185,6 +190,7 @@ impl PluginFolder {
         let compilation = compilation.map_err(|error| OpenError::Engine(error.into()))?;
         let quarantine = compilation.quarantine().clone();
         let shares = CpuShares::new(settings.cpu_limits);
+        let captures = settings.captures.as_ref().map(|plain| Arc::new(Captures::new(plain)));
         let stager = Stager {
             engine,
             compilation,
@@ -192,6 +198,7 @@ impl PluginFolder {
             shares,
             services: Services::new(&settings.services, store.clone()),
             mailboxes: Mailboxes::default(),
+            captures: captures.clone(),
             signatures: Arc::clone(&settings.signatures),
             published: Arc::default(),
         };
@@ -203,6 +210,7 @@ impl PluginFolder {
             folder_events: Arc::new(FolderEvents::new(settings.dir.clone())),
             quarantine,
             orders: sender,
+            captures,
             store: store.clone(),
         });
         let kept = open_kept(&settings, store.is_some()).await;
@@ -231,6 +239,15 @@ impl PluginFolder {
     #[must_use]
     pub fn metrics(&self) -> Vec<PluginMetrics> {
         self.view().metrics()
+    }
+
+    /// Returns the failed calls of a plugin that are kept, the newest first; `None` if none are kept at all. Its name is the
+    /// one that it declares, or that of its file without extension.
+    #[must_use]
+    pub fn captures(&self, name: &str) -> Option<Vec<Capture>> {
+        let captures = self.captures.as_ref()?;
+        let declared = self.view().declared_name(name);
+        Some(captures.of(declared.as_deref().unwrap_or(name)))
     }
 
     /// Returns whether every file that was in the folder at the start has been loaded or rejected.

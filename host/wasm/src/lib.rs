@@ -42,7 +42,7 @@ mod tooling;
 
 pub use self::breaker::BreakerState;
 pub use self::cases::{
-    AdmissionReply, Case, CaseEvent, CaseFigures, CaseIdentity, CaseItem, CaseItems, CaseLimits, CaseOutcome,
+    AdmissionReply, Capture, Case, CaseEvent, CaseFigures, CaseIdentity, CaseItem, CaseItems, CaseLimits, CaseOutcome,
     CaseRequest, CaseResponse, CaseResult, CaseSent, CaseServices, CasesError, DenialName, DenialReply, Difference,
     EditReply, EditedContent, FailureReply, HeaderValues, Reply, parse_cases,
 };
@@ -64,14 +64,14 @@ pub use self::status::{
     ProbationStatus, QuarantinedStatus, Refusal, RolloutStatus, RowState, SetRow, SetState,
 };
 pub use self::tooling::{
-    BenchReport, CaseCost, CostLimits, InspectReport, InterfaceUse, KeyError, ModuleSize, ProducedBy, SignatureReport,
-    SigningKey, Sizes, TestError, TestReport, Times, WantedGrantReport, bench_file, inspect_file, pack, sign_file,
-    test_file, verify_file,
+    BenchReport, CaseCost, CostLimits, InspectReport, InterfaceUse, KeyError, ModuleSize, ProducedBy, ReplayReport,
+    ReplayedCall, SignatureReport, SigningKey, Sizes, TestError, TestReport, Times, WantedGrantReport, bench_file,
+    inspect_file, pack, replay_file, sign_file, test_file, verify_file,
 };
 pub use self::vocabulary::{
-    AdmissionRules, AllAbstain, Bind, CALL_SECONDS, CompileStop, DelegatedEnvironments, GuestSeries, GuestValue, Hook,
-    HookMetrics, InstanceMetrics, Isolation, LARGEST_COMPONENT, LastError, LoadError, Pattern, Phase, Policy, Required,
-    RollbackReason, RolloutMode, SignatureStatus, StagingStep, StatePolicy,
+    AdmissionRules, AllAbstain, Bind, CALL_SECONDS, CompileStop, DelegatedEnvironments, FieldClass, GuestSeries,
+    GuestValue, Hook, HookMetrics, InstanceMetrics, Isolation, LARGEST_COMPONENT, LastError, LoadError, Pattern, Phase,
+    Policy, Required, RollbackReason, RolloutMode, SignatureStatus, StagingStep, StatePolicy,
 };
 
 #[cfg(test)]

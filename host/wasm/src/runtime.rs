@@ -1,6 +1,7 @@
 //! WebAssembly: the engine, one store per instance, the interface's versions, and what a guest may import.
 
 pub(crate) mod capability;
+pub(crate) mod capture;
 pub(crate) mod cpu_share;
 pub(crate) mod engine;
 pub(crate) mod guest;

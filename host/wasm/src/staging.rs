@@ -31,7 +31,7 @@ use self::signature::{SignatureMode, SignaturePolicy};
 use crate::background;
 use crate::breaker::Breaker;
 use crate::call::BindingInstance;
-use crate::cases::{self, Runner};
+use crate::cases::{self, Captures, Runner};
 use crate::notices::Mailboxes;
 use crate::plugin::{Figures, Plugin};
 use crate::pool::Pool;
@@ -60,6 +60,8 @@ pub(crate) struct Stager {
     pub(crate) shares: CpuShares,
     pub(crate) services: Services,
     pub(crate) mailboxes: Mailboxes,
+    /// Where failed calls are kept, if they are.
+    pub(crate) captures: Option<Arc<Captures>>,
     pub(crate) signatures: Arc<SignaturePolicy>,
     /// Notified when the background task of a plugin has published something new.
     pub(crate) published: Arc<Notify>,
@@ -130,7 +132,7 @@ impl Stager {
         progress.enter(StagingStep::Initializing);
         let memory_mb = binds.iter().map(|bind| bind.memory_mb).max().unwrap_or(16);
         let _ticking = self.engine.enter();
-        let context = PluginContext::new(
+        let mut context = PluginContext::new(
             Arc::clone(&name),
             CalledVersion { version: declared.version.as_str().into(), generation },
             grants,
@@ -143,6 +145,7 @@ impl Stager {
                 (counters(&name), self.shares.of(&name), self.services.of(kv, redactor))
             },
         );
+        context.captures = self.captures.clone().map(|it| it as _);
         let guest = Arc::new(Guest::link(&self.engine, &component, context)?);
         let (fresh, memory) = first_instances(&guest, &exported, &binds, memory_mb).await?;
 
@@ -158,7 +161,7 @@ impl Stager {
             binds: Vec::new(),
             is_muted: true,
         };
-        cases::self_test(&runner, &declared.cases).await?;
+        Box::pin(cases::self_test(&runner, &declared.cases)).await?;
 
         let breakers = Hook::ALL.map(|_| Arc::new(Breaker::new()));
         let binding = |bind: Bind| {

@@ -252,6 +252,11 @@ impl View {
         &self.rows
     }
 
+    /// Returns the name that the plugin in a file declares.
+    pub(crate) fn declared_name(&self, file: &str) -> Option<Arc<str>> {
+        self.rows.iter().find(|row| *row.stem == *file).and_then(|row| row.name.clone())
+    }
+
     pub(crate) fn set_plan(&mut self, plan: Arc<PluginPlan>) {
         self.plan = Some(plan);
         self.since_ms = unix_ms();

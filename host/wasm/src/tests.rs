@@ -1,5 +1,6 @@
 //! Tests of the public interface of the crate: files are put into a folder, hooks are called, and results are checked.
 
+mod captures;
 mod cases;
 mod content;
 mod cpu_share;

@@ -16,31 +16,19 @@ use yardarm_core::{EnvironmentLabel, Secret};
 use super::format::{Case, CaseItem, CaseItems, CasesError, HeaderValues};
 use super::intern::intern;
 use crate::runtime::interface::{
-    Announce, Authenticate, Enrich, Filter, Refresh, Resolve, TransformPayload, TransformResults,
+    Announce, AnyCall, Authenticate, Enrich, Filter, Refresh, Resolve, TransformPayload, TransformResults,
 };
 use crate::vocabulary::{Hook, clean};
 
 /// Kinds of items, of both vendors.
 const KINDS: [&str; 2] = ["flag", "segment"];
 
-/// The input of one call.
-pub(crate) enum Input {
-    Request(Authenticate),
-    Events(Filter),
-    Payload(TransformPayload),
-    Context(Enrich),
-    Results(TransformResults),
-    Resolve(Resolve),
-    Refresh(Refresh),
-    Changes(Announce),
-}
-
-impl Input {
+impl AnyCall {
     /// Converts the input of a case.
     ///
     /// # Errors
     /// Names the property that is invalid.
-    pub(super) fn of(case: &Case) -> Result<Self, CasesError> {
+    pub(super) fn of_case(case: &Case) -> Result<Self, CasesError> {
         let fault = |(key, text): (&str, String)| CasesError {
             place: format!("case `{}`", clean(&case.name)),
             text: format!("`{key}`: {text}"),
@@ -54,11 +42,11 @@ impl Input {
             let items = Items::of(&CaseItems { changed: case.changes.clone(), others: Vec::new() }).map_err(fault)?;
             let items = items.heads().to_vec();
             let notice = ChangeNotice { environment, items, left_out: 0, at_ms: 0 };
-            return Ok(Self::Changes(Announce { notice }));
+            return Ok(Self::Announce(Announce { notice }));
         }
         if case.hook == Hook::PayloadTransform {
             let view = Arc::new(Items::of(&case.items).map_err(fault)?);
-            return Ok(Self::Payload(TransformPayload { facts: PayloadFacts { environment }, view }));
+            return Ok(Self::TransformPayload(TransformPayload { facts: PayloadFacts { environment }, view }));
         }
         let request = request(case, environment).map_err(fault)?;
         Ok(match case.hook {
@@ -72,11 +60,11 @@ impl Input {
                     }
                 });
                 let events = Arc::new(events.collect());
-                Self::Events(Filter { facts: BatchFacts { request, schema: case.schema, read }, events })
+                Self::Filter(Filter { facts: BatchFacts { request, schema: case.schema, read }, events })
             }
             Hook::ContextEnrichment => {
                 let context = Arc::new(Context::of(&case.context));
-                Self::Context(Enrich { facts: EnrichmentFacts { request }, context })
+                Self::Enrich(Enrich { facts: EnrichmentFacts { request }, context })
             }
             Hook::EvaluationTransform => {
                 let mut results: Vec<_> = case
@@ -94,11 +82,11 @@ impl Input {
                     return Err(fault(("results", format!("`{}` has two results", clean(&pair[0].flag)))));
                 }
                 let facts = EvaluationFacts { request, context: Arc::new(Context::of(&case.context)) };
-                Self::Results(TransformResults { facts, view: Arc::new(SortedResults::new(results)) })
+                Self::TransformResults(TransformResults { facts, view: Arc::new(SortedResults::new(results)) })
             }
             Hook::RouteResolver => Self::Resolve(Resolve { request }),
             Hook::RequestAuth | Hook::PayloadTransform | Hook::Background | Hook::ChangeListener => {
-                Self::Request(Authenticate { request })
+                Self::Authenticate(Authenticate { request })
             }
         })
     }

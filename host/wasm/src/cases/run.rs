@@ -9,7 +9,6 @@ use tokio::time::Instant;
 use wasmtime::component::Component;
 
 use super::format::{Case, CasesError};
-use super::input::Input;
 use super::reply::{Difference, Reply};
 use super::services::{self, CaseServices};
 use crate::background;
@@ -17,7 +16,7 @@ use crate::chain::check;
 use crate::runtime::cpu_share::{CpuLimits, CpuShares};
 use crate::runtime::engine::Engine;
 use crate::runtime::guest::{Guest, INIT_DEADLINE, Instance, PluginContext};
-use crate::runtime::interface::HookCall;
+use crate::runtime::interface::{AnyCall, HookCall};
 use crate::runtime::processor_time::ProcessorTime;
 use crate::services::secrets::Secrets;
 use crate::vocabulary::{Bind, CallError, CalledVersion, Grants, Hook, LoadError, StatePolicy, clean, config_schema};
@@ -48,7 +47,7 @@ pub(crate) struct Runner {
 pub(crate) struct PreparedCase {
     hook: Hook,
     guest: Arc<Guest>,
-    input: Input,
+    input: AnyCall,
     services: CaseServices,
     memory_mb: u32,
     deadline: Duration,
@@ -94,7 +93,7 @@ impl Runner {
     /// The outer error if the case itself is invalid; the inner one if a gateway would refuse the plugin with this
     /// configuration.
     pub(crate) fn prepare(&self, case: &Case) -> Result<Result<PreparedCase, LoadError>, CasesError> {
-        let input = Input::of(case)?;
+        let input = AnyCall::of_case(case)?;
         let fault = |text: String| CasesError { place: format!("case `{}`", clean(&case.name)), text };
         let mut grants = self.grants.clone();
         if let Some(given) = &case.grants {
@@ -187,35 +186,35 @@ impl PreparedCase {
         self.services.reset(&self.guest.context.services);
         let began = Instant::now();
         let reply = match &self.input {
-            Input::Request(ask) => {
+            AnyCall::Authenticate(ask) => {
                 let decision = self.call(instance, ask).await;
                 decision.and_then(|decision| check::decision(decision, &[])).map(Reply::from)
             }
-            Input::Events(ask) => {
+            AnyCall::Filter(ask) => {
                 let edits = self.call(instance, ask).await;
                 edits.and_then(|edits| check::event_edits(edits, ask.events.len())).map(edits_reply)
             }
-            Input::Payload(ask) => {
+            AnyCall::TransformPayload(ask) => {
                 let edits = self.call(instance, ask).await;
                 edits.and_then(|edits| check::payload_edits(edits, &*ask.view)).map(edits_reply)
             }
-            Input::Context(ask) => {
+            AnyCall::Enrich(ask) => {
                 let attributes = self.call(instance, ask).await;
                 attributes.and_then(|attributes| check::attributes(attributes, &*ask.context)).map(edits_reply)
             }
-            Input::Results(ask) => {
+            AnyCall::TransformResults(ask) => {
                 let edits = self.call(instance, ask).await;
                 edits.and_then(|edits| check::result_edits(edits, &*ask.view)).map(edits_reply)
             }
-            Input::Resolve(ask) => {
+            AnyCall::Resolve(ask) => {
                 let name = self.call(instance, ask).await;
                 name.map(|name| name.map_or(Reply::None, Reply::Environment))
             }
-            Input::Refresh(ask) => {
+            AnyCall::Refresh(ask) => {
                 let values = self.call(instance, ask).await;
                 values.and_then(|values| values.map(background::check).transpose()).map(Reply::from)
             }
-            Input::Changes(ask) => self.call(instance, ask).await.map(|()| Reply::Done),
+            AnyCall::Announce(ask) => self.call(instance, ask).await.map(|()| Reply::Done),
         };
         (reply.unwrap_or_else(|error| Reply::of_error(&error)), began.elapsed())
     }

@@ -14,6 +14,7 @@ use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
 use wasmtime_wasi::WasiCtx;
 
 use crate::runtime::capability::fingerprint::Fingerprints;
+use crate::runtime::capture::CaptureSink;
 use crate::runtime::cpu_share::CpuShare;
 use crate::runtime::engine::{Engine, TICK};
 use crate::runtime::interface::{HookCall, v0_1};
@@ -64,6 +65,8 @@ pub(crate) struct PluginContext {
     /// The metrics of the guest.
     pub(crate) metrics: GuestMetrics,
     pub(crate) missing_grants: MissingGrants,
+    /// Where failed calls go; nowhere if absent.
+    pub(crate) captures: Option<Arc<dyn CaptureSink>>,
 }
 
 /// One live instance, with the functions of one hook loaded.
@@ -153,6 +156,7 @@ impl PluginContext {
             evidence: Evidence::default(),
             metrics: GuestMetrics::default(),
             missing_grants: MissingGrants::default(),
+            captures: None,
         }
     }
 

@@ -18,7 +18,7 @@ use crate::runtime::guest::Instance;
 use crate::vocabulary::{CallError, Hook, Outcome};
 
 /// One call of an instance. A clone shares the input.
-pub(crate) trait HookCall: Clone + Send + Sync + 'static {
+pub(crate) trait HookCall: Clone + Into<AnyCall> + Send + Sync + 'static {
     /// The hook that is called.
     const HOOK: Hook;
     /// The reply, not validated yet.
@@ -103,6 +103,44 @@ pub(crate) struct Refresh;
 #[derive(Clone)]
 pub(crate) struct Announce {
     pub(crate) notice: ChangeNotice,
+}
+
+/// A call of any hook.
+#[derive(Clone)]
+pub(crate) enum AnyCall {
+    Authenticate(Authenticate),
+    Filter(Filter),
+    TransformPayload(TransformPayload),
+    Enrich(Enrich),
+    TransformResults(TransformResults),
+    Resolve(Resolve),
+    Refresh(Refresh),
+    Announce(Announce),
+}
+
+macro_rules! any_call {
+    ($($call:ident),*) => {
+        $(impl From<$call> for AnyCall {
+            fn from(call: $call) -> Self {
+                Self::$call(call)
+            }
+        })*
+    };
+}
+
+any_call!(Authenticate, Filter, TransformPayload, Enrich, TransformResults, Resolve, Refresh, Announce);
+
+impl AnyCall {
+    /// Returns the request that the call is made for, if there is one.
+    pub(crate) fn request(&self) -> Option<&AdmittedRequest> {
+        match self {
+            Self::Authenticate(Authenticate { request }) | Self::Resolve(Resolve { request }) => Some(request),
+            Self::Filter(it) => Some(&it.facts.request),
+            Self::Enrich(it) => Some(&it.facts.request),
+            Self::TransformResults(it) => Some(&it.facts.request),
+            Self::TransformPayload(_) | Self::Refresh(_) | Self::Announce(_) => None,
+        }
+    }
 }
 
 /// Reply to [`Authenticate`].

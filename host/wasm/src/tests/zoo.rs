@@ -226,6 +226,7 @@ async fn damaged_components_are_rejected_without_a_crash() {
         shares,
         services: crate::services::Services::new(&crate::ServiceSettings::default(), None),
         mailboxes: crate::notices::Mailboxes::default(),
+        captures: None,
         signatures: Arc::default(),
         published: Arc::default(),
     };

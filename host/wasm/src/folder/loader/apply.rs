@@ -256,7 +256,7 @@ impl Loader {
                 let (bytes, manifest) = (Arc::clone(&candidate.bytes), candidate.manifest.clone());
                 let counters = |name: &str| known.find(name).unwrap_or_default();
                 // A file that makes the host panic must not prevent others from being loaded.
-                let staged = supervisor::catch(stager.stage(candidate, counters)).await;
+                let staged = supervisor::catch(Box::pin(stager.stage(candidate, counters))).await;
                 let failed = |error: InternalError| LoadError::InitFailed { what: "loading", error: error.to_string() };
                 match staged.map_err(failed).and_then(|staged| staged) {
                     Ok(plugin) => {
