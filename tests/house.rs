@@ -54,7 +54,7 @@ fn dependencies_between_crates_have_one_direction() {
         ("yardarm-harness-eval", &["yardarm-go-regex"]),
         ("yardarm-go-regex", &[]),
         ("yardarm-vendor", &["yardarm-core"]),
-        ("yardarm-wasm", &["yardarm-core"]),
+        ("yardarm-wasm", &["yardarm-core", "yardarm-store"]),
         ("yardarm-store", &[]),
         ("eventsource-stream", &[]),
         // The demo runs the fakes inside the process, so the program contains them.
@@ -65,6 +65,7 @@ fn dependencies_between_crates_have_one_direction() {
                 "yardarm-launchdarkly",
                 "yardarm-harness",
                 "yardarm-wasm",
+                "yardarm-store",
                 "yardarm-vendor",
                 "yardarm-fake-clouds",
             ],

@@ -21,6 +21,7 @@ mod rollback;
 mod rollouts;
 mod samples;
 mod scaffolds;
+mod shared_values;
 mod start;
 mod states;
 mod swaps;

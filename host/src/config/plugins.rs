@@ -6,15 +6,18 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use yardarm_core::settings::{Kind, Reader, Setting, Size};
-use yardarm_core::{choices, settings};
+use yardarm_core::{Secret, choices, settings};
+use yardarm_store::RedisAddress;
 use yardarm_wasm::{
     AdmissionRules, AllAbstain, CacheLimits, CompileLimits, Compiler, CpuLimits, DelegatedEnvironments, FieldClass,
-    Pattern, ServiceSettings, SignatureMode, SignaturePolicy, Trust, TrustedKey,
+    Pattern, RedisSettings, ServiceSettings, SignatureMode, SignaturePolicy, Trust, TrustedKey,
 };
 
 use super::HOUR;
 use super::network::Networks;
 
+/// Minimum length of `plugins.fingerprint_key` in bytes.
+const SHORTEST_FINGERPRINT_KEY: usize = 16;
 const TEN_YEARS: Duration = Duration::from_secs(3650 * 24 * 3600);
 
 settings! {
@@ -71,6 +74,12 @@ settings! {
         /// Private networks that plugins may send requests to by host name, if `http-out:` is granted. Without it, a host
         /// name whose address is private, local or reserved is refused.
         pub http_private_networks: Vec<IpNet> as Networks,
+        /// Database of the values of plugins with `kv = "redis"`.
+        pub kv_redis: Option<RedisSettings> => KvRedisSettings::read,
+        /// Key of the fingerprints that plugins see in place of credentials and keys of contexts, of 16 bytes or more.
+        /// Random at each start unless set. Gateways whose plugins share values by fingerprint need the same key, and so
+        /// does a gateway whose plugins keep such values on disk.
+        pub fingerprint_key: Option<Secret> as FingerprintKey,
         /// Time over which open streams are checked again after request plugins changed; `0s` checks all at once.
         pub recheck_window: Duration = "30s", in Duration::ZERO..=HOUR,
     }
@@ -143,6 +152,19 @@ impl Setting<Vec<FieldClass>> for FieldClasses {
     }
 }
 
+settings! {
+    struct KvRedisSettings in "plugins.kv_redis" {
+        /// Redis server for the values of plugins with `kv = "redis"` in their binding file, which all gateways with the
+        /// same server and prefix share: `redis://user:password@host:6379/0`, `rediss://` for TLS. Redis 5 or later, not a
+        /// cluster. No such database unless set.
+        url: Option<Secret>,
+        /// Password, in place of the one in the address.
+        password: Option<Secret>,
+        /// Beginning of all keys: `<prefix>:kv:{<plugin>}`.
+        prefix: String = "yardarm",
+    }
+}
+
 /// Format of `plugins.delegated_auth`.
 enum Patterns {}
 
@@ -178,6 +200,26 @@ impl Setting<Vec<TrustedKey>> for TrustedKeys {
             }
         }
         keys
+    }
+}
+
+/// Format of `plugins.fingerprint_key`.
+enum FingerprintKey {}
+
+impl Setting<Option<Secret>> for FingerprintKey {
+    const KIND: Kind = Kind::Secret;
+
+    fn read(reader: &mut Reader<'_>, path: &str) -> Option<Secret> {
+        let key = reader.secret(path)?;
+        // A shorter one could be found by trying all, given a fingerprint and its credential.
+        if key.expose().len() < SHORTEST_FINGERPRINT_KEY {
+            reader.reject(
+                path,
+                format!("must have {SHORTEST_FINGERPRINT_KEY} bytes or more, such as of `openssl rand -hex 32`"),
+            );
+            return None;
+        }
+        Some(key)
     }
 }
 
@@ -218,11 +260,38 @@ impl PluginConfig {
             compile_limits: self.compile,
             delegated_auth: Arc::clone(&self.delegated_auth),
             signatures: Arc::new(SignaturePolicy { mode: self.signatures, keys: self.trusted_keys.clone() }),
+            fingerprint_key: self.fingerprint_key.clone(),
             services: ServiceSettings {
                 secrets_dir: self.secrets_dir.clone(),
                 private_networks: self.http_private_networks.clone(),
+                kv_redis: self.kv_redis.clone(),
             },
             ..yardarm_wasm::Settings::default()
+        }
+    }
+}
+
+impl KvRedisSettings {
+    /// Reads the settings; `None` without a database.
+    fn read(reader: &mut Reader<'_>) -> Option<RedisSettings> {
+        const URL: &str = "plugins.kv_redis.url";
+        let Self { url, password, prefix } = Self::read_keys(reader);
+        let Some(url) = url else {
+            if reader.has_section("plugins.kv_redis") {
+                reader.reject(URL, "is required where other settings of this database are given");
+            }
+            return None;
+        };
+        // Braces decide in which slot of a cluster a key is.
+        if prefix.is_empty() || prefix.contains(['{', '}']) || prefix.contains(char::is_whitespace) {
+            reader.reject("plugins.kv_redis.prefix", "must be a text without braces and spaces");
+        }
+        match RedisAddress::parse(url.expose(), false, None, password.as_ref().map(Secret::expose)) {
+            Ok(address) => Some(RedisSettings { address, prefix }),
+            Err(error) => {
+                reader.reject(URL, error.to_string());
+                None
+            }
         }
     }
 }

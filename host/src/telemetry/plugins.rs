@@ -16,6 +16,7 @@ pub(super) fn collect(families: &mut Families, plugins: &[PluginMetrics], folder
         families.sample(&catalog::PLUGIN_REPORTS_DROPPED, &[name], plugin.reports_dropped);
         families.sample(&catalog::PLUGIN_GUEST_METRICS_REFUSED, &[name], plugin.guest_refused);
         families.sample(&catalog::PLUGIN_CHANGES_LEFT_OUT, &[name], plugin.changes_left_out);
+        families.sample(&catalog::PLUGIN_KV_UNAVAILABLE, &[name], plugin.kv_unavailable);
         families.sample(&catalog::PLUGIN_CPU_SECONDS, &[name], plugin.cpu_seconds);
         for (reason, count) in &plugin.rollbacks {
             families.sample(&catalog::PLUGIN_ROLLBACKS, &[name, reason.name()], *count);

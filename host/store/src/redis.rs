@@ -3,8 +3,10 @@
 mod address;
 mod connection;
 mod membership;
+mod values;
 
 pub use self::address::{InvalidAddress, RedisAddress};
+pub use self::values::{RedisValues, ValueError, ValueLimits, VersionedValue};
 
 use std::sync::Arc;
 use std::time::Duration;

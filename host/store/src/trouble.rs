@@ -9,7 +9,7 @@ use ::redis::{ErrorKind, RedisError, ServerError};
 const MAX_TEXT: usize = 200;
 
 /// Why an operation failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// The database is unreachable, or returned an error.
     #[error("{0}")]

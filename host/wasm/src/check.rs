@@ -136,7 +136,7 @@ fn stager_of(engine: Engine, compiler: Compiler, limits: CompileLimits) -> Resul
         compilation,
         lifecycle: Lifecycle::new(),
         shares,
-        services: Services::new(&ServiceSettings::default(), None),
+        services: Services::for_checks(&ServiceSettings::default()),
         mailboxes: Mailboxes::default(),
         captures: None,
         signatures: Arc::default(),

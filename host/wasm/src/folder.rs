@@ -31,7 +31,7 @@ use tokio::sync::{mpsc, watch as latest};
 use yardarm_core::hooks::Hooks;
 use yardarm_core::readiness::Readiness;
 use yardarm_core::supervisor;
-use yardarm_core::{DataStore, Lifecycle};
+use yardarm_core::{DataStore, Lifecycle, Secret};
 
 use self::events::FolderEvents;
 use self::kept::KeptFiles;
@@ -103,6 +103,8 @@ pub struct Settings {
     pub captures: Option<Vec<FieldClass>>,
     /// Maximum number of live plugin instances, over all plugins.
     pub instances: u32,
+    /// Key of the fingerprints of credentials and contexts; random if absent.
+    pub fingerprint_key: Option<Secret>,
     /// What plugins use besides the input of a call.
     pub services: ServiceSettings,
 }
@@ -150,6 +152,7 @@ impl Default for Settings {
             kept_dir: None,
             captures: None,
             instances: 1_000,
+            fingerprint_key: None,
             services: ServiceSettings::default(),
         }
     }
@@ -174,7 +177,10 @@ impl PluginFolder {
     ) -> Result<Arc<Self>, OpenError> {
         // Absolute, as in file events, and independent of later changes of the working directory.
         settings.dir = std::path::absolute(&settings.dir).unwrap_or(settings.dir);
-        let engine = Engine::new(settings.instances).map_err(|error| OpenError::Engine(error.into()))?;
+        let mut engine = Engine::new(settings.instances).map_err(|error| OpenError::Engine(error.into()))?;
+        if let Some(key) = &settings.fingerprint_key {
+            engine = engine.with_fingerprint_key(key);
+        }
         let engine = Arc::new(engine);
         let facts = engine.facts.clone();
         tracing::info!(
@@ -191,12 +197,13 @@ impl PluginFolder {
         let quarantine = compilation.quarantine().clone();
         let shares = CpuShares::new(settings.cpu_limits);
         let captures = settings.captures.as_ref().map(|plain| Arc::new(Captures::new(plain)));
+        let services = Services::new(&settings.services, store.clone(), lifecycle);
         let stager = Stager {
             engine,
             compilation,
             lifecycle: lifecycle.clone(),
             shares,
-            services: Services::new(&settings.services, store.clone()),
+            services: services.clone(),
             mailboxes: Mailboxes::default(),
             captures: captures.clone(),
             signatures: Arc::clone(&settings.signatures),
@@ -205,7 +212,7 @@ impl PluginFolder {
         let (sender, orders) = mpsc::channel(MOST_ORDERS);
         let counters = AllCounters::default();
         let folder = Arc::new(Self {
-            view: Mutex::new(View::new(settings.dir.clone(), facts, counters.clone())),
+            view: Mutex::new(View::new(settings.dir.clone(), facts, counters.clone(), services)),
             ready: latest::Sender::new(false),
             folder_events: Arc::new(FolderEvents::new(settings.dir.clone())),
             quarantine,

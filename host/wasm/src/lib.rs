@@ -55,6 +55,7 @@ pub use self::pool::PoolStatus;
 pub use self::runtime::cpu_share::CpuLimits;
 pub use self::runtime::engine::EngineFacts;
 pub use self::services::ServiceSettings;
+pub use self::services::kv::{KvDatabaseStatus, RedisSettings};
 pub use self::staging::cache::CacheLimits;
 pub use self::staging::compilation::{COMPILER_COMMAND, CompileLimits, Compiler, run_compiler};
 pub use self::staging::manifest::{binding_schema, bindings_document};

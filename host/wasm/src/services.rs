@@ -10,10 +10,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use yardarm_core::DataStore;
+use yardarm_core::{DataStore, Lifecycle};
 
 use self::http::{HttpAccess, HttpClient};
-use self::kv::{KvSpace, KvSpaces};
+use self::kv::{KvDatabaseStatus, KvSpace, KvSpaces, RedisSettings};
 use self::secrets::{Redactor, Secrets};
 use self::snapshot::Snapshot;
 use crate::vocabulary::KvStorage;
@@ -25,6 +25,8 @@ pub struct ServiceSettings {
     pub secrets_dir: Option<PathBuf>,
     /// Private networks that plugins may send requests to by host name.
     pub private_networks: Vec<IpNet>,
+    /// Database of values with `kv = "redis"`.
+    pub kv_redis: Option<RedisSettings>,
 }
 
 /// The services of a gateway. Cheap to clone.
@@ -50,17 +52,34 @@ pub(crate) struct PluginServices {
 
 impl Services {
     /// Creates the services. Values of plugins on disk are in `store`.
-    pub(crate) fn new(settings: &ServiceSettings, store: Option<DataStore>) -> Self {
+    pub(crate) fn new(settings: &ServiceSettings, store: Option<DataStore>, lifecycle: &Lifecycle) -> Self {
         Self {
-            kv: Arc::new(KvSpaces::new(store)),
+            kv: Arc::new(KvSpaces::new(store, settings.kv_redis.as_ref(), lifecycle)),
+            http: HttpClient::new(settings.private_networks.clone()),
+            secrets: Secrets::new(settings.secrets_dir.clone()),
+        }
+    }
+
+    /// Creates the services of a check without a gateway: stored values are in memory only.
+    pub(crate) fn for_checks(settings: &ServiceSettings) -> Self {
+        Self {
+            kv: Arc::new(KvSpaces::in_memory()),
             http: HttpClient::new(settings.private_networks.clone()),
             secrets: Secrets::new(settings.secrets_dir.clone()),
         }
     }
 
     /// Returns the stored values of a plugin. Blocks while they are read from the disk.
-    pub(crate) fn open_kv(&self, plugin: &Arc<str>, storage: KvStorage) -> Arc<KvSpace> {
+    ///
+    /// # Errors
+    /// The setting that is missing.
+    pub(crate) fn open_kv(&self, plugin: &Arc<str>, storage: KvStorage) -> Result<Arc<KvSpace>, &'static str> {
         self.kv.of(plugin, storage)
+    }
+
+    /// Returns the status of the database of stored values, if there is one.
+    pub(crate) fn kv_database(&self) -> Option<KvDatabaseStatus> {
+        self.kv.database()
     }
 
     /// Returns the services of a new version of a plugin.

@@ -114,7 +114,7 @@ impl Stager {
         let binds = bindings(&manifest, automatic, &exported, &file)?;
         let grants = declared.effective(&manifest.grants);
         let is_shadow = rollout.mode == RolloutMode::Shadow;
-        let (resolved, kv) = self.open_services(&name, &manifest, &grants).await?;
+        let (resolved, kv) = self.open_services(&name, &manifest, &grants, &file).await?;
         let Resolved { config, redactor, digest: secrets } = resolved;
         config_schema::check(declared.config.as_ref(), &config)
             .map_err(|error| error.redacted(|text| redactor.redact(text).into_owned()))?;
@@ -239,10 +239,18 @@ impl Stager {
         name: &Arc<str>,
         manifest: &Manifest,
         grants: &Grants,
+        file: &str,
     ) -> Result<(Resolved, Arc<KvSpace>), LoadError> {
         let (services, name, storage) = (self.services.clone(), Arc::clone(name), manifest.kv);
-        let (config, grants) = (manifest.config.clone(), grants.clone());
-        let open = move || Ok((services.secrets.resolve(&config, &grants)?, services.open_kv(&name, storage)));
+        let (config, grants, file) = (manifest.config.clone(), grants.clone(), file.to_owned());
+        let open = move || {
+            let resolved = services.secrets.resolve(&config, &grants)?;
+            let kv = services.open_kv(&name, storage).map_err(|setting| {
+                let fault = format!("`plugin.kv`: `redis` needs the setting `{setting}`, the address of the database");
+                LoadError::ManifestInvalid { file, faults: vec![fault] }
+            })?;
+            Ok((resolved, kv))
+        };
         let opened = supervisor::blocking("plugin services", open).await;
         opened.unwrap_or_else(|error| Err(LoadError::InitFailed { what: "init", error: error.to_string() }))
     }

@@ -23,6 +23,8 @@ use crate::plan::PluginPlan;
 use crate::plugin::Plugin;
 use crate::pool::PoolStatus;
 use crate::runtime::engine::EngineFacts;
+use crate::services::Services;
+use crate::services::kv::KvDatabaseStatus;
 use crate::vocabulary::{
     AllCounters, Bind, GuestSeries, Hook, HookMetrics, InstanceMetrics, Isolation, LastError, LoadError,
     PluginCounters, Progress, RollbackReason, SignatureStatus, StagingStep, StatePolicy,
@@ -52,6 +54,8 @@ pub struct FolderStatus {
     pub plugins: Vec<PluginStatus>,
     /// Each set of plugins, by file name.
     pub sets: Vec<SetRow>,
+    /// The database of stored values, if one is configured.
+    pub kv_redis: Option<KvDatabaseStatus>,
     /// Plugins by hook, in the order in which they are called.
     pub order: BTreeMap<&'static str, Vec<OrderedPlugin>>,
 }
@@ -183,6 +187,8 @@ pub struct PluginMetrics {
     pub guest_refused: u64,
     /// Changes of flag data that the plugin did not receive, because it was too slow or refused them.
     pub changes_left_out: u64,
+    /// Operations on stored values that the database did not answer.
+    pub kv_unavailable: u64,
 }
 
 /// Counters of one generation of a plugin.
@@ -208,6 +214,7 @@ pub(crate) struct View {
     swaps: u64,
     refusals: u64,
     counters: AllCounters,
+    services: Services,
 }
 
 /// One plugin as stored in the loader.
@@ -232,7 +239,7 @@ pub(crate) struct Row {
 }
 
 impl View {
-    pub(crate) fn new(folder: PathBuf, engine: EngineFacts, counters: AllCounters) -> Self {
+    pub(crate) fn new(folder: PathBuf, engine: EngineFacts, counters: AllCounters, services: Services) -> Self {
         Self {
             folder,
             engine,
@@ -244,6 +251,7 @@ impl View {
             swaps: 0,
             refusals: 0,
             counters,
+            services,
         }
     }
 
@@ -290,6 +298,7 @@ impl View {
             engine: self.engine.clone(),
             plugins: self.rows.iter().map(|row| row.status(&self.counters)).collect(),
             sets: self.sets.clone(),
+            kv_redis: self.services.kv_database(),
             order: Hook::ALL.into_iter().map(order).collect(),
         }
     }
@@ -332,6 +341,7 @@ impl View {
             guest: active.map(|plugin| plugin.guest.context.metrics.series()).unwrap_or_default(),
             guest_refused: counters.guest_metrics_refused(),
             changes_left_out: counters.changes_left_out(),
+            kv_unavailable: counters.kv_unavailable(),
         }
     }
 }

@@ -103,6 +103,8 @@ crate::catalog! {
         "Observations for metrics of the plugin that were rejected as invalid or beyond its limits.");
     PLUGIN_CHANGES_LEFT_OUT = counter("yardarm_plugin_changes_left_out_total", ["plugin"],
         "Changes of flag data that a listener did not receive, because it was too slow or refused them.");
+    PLUGIN_KV_UNAVAILABLE = counter("yardarm_plugin_kv_unavailable_total", ["plugin"],
+        "Operations on stored values that failed because their database was not reachable or refused them.");
     PLUGIN_SWAPS = counter("yardarm_plugin_swaps_total", ["result"],
         "Plans activated (`ok`), and plugin files rejected (`refused`).");
     PLUGIN_CPU_SECONDS = counter("yardarm_plugin_cpu_seconds_total", ["plugin"],

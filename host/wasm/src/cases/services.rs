@@ -77,11 +77,7 @@ impl CaseServices {
 
     /// Sets the stored values to those of the case.
     pub(super) fn reset(&self, services: &PluginServices) {
-        services.kv.clear();
-        for (key, value) in &self.kv {
-            // What does not fit is missing, as it would be if a plugin had stored it.
-            let _ = services.kv.set(key, value.clone().into_bytes(), None);
-        }
+        services.kv.fill(&self.kv);
     }
 }
 

@@ -10,6 +10,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 use wasmtime::{Config, Enabled, EngineWeak, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
+use yardarm_core::Secret;
 use yardarm_core::supervisor::{Supervisor, fault_point};
 
 use crate::runtime::capability::Linkers;
@@ -63,6 +64,12 @@ impl Engine {
     /// Creates an engine for up to `instances` live instances, or fewer if the address space is too small.
     pub(crate) fn new(instances: u32) -> wasmtime::Result<Self> {
         Self::start(build(instances)?, false)
+    }
+
+    /// Computes fingerprints with a key that other gateways have too.
+    pub(crate) fn with_fingerprint_key(mut self, key: &Secret) -> Self {
+        self.fingerprints = Arc::new(Fingerprints::shared(key));
+        self
     }
 
     /// Creates an engine that counts the instructions of guests, which makes them slower. It does not run code that was

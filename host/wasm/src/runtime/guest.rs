@@ -105,6 +105,8 @@ pub(crate) struct MemoryLimit {
 /// The time left to the guest.
 struct Budget {
     ticks: u32,
+    /// When the deadline passes for a guest that is asleep.
+    deadline: Instant,
     end: Instant,
     /// Set while the guest yields although it is runnable; a guest that is pending otherwise is asleep.
     yields: Arc<AtomicBool>,
@@ -175,6 +177,11 @@ impl GuestState {
     /// Returns the name of what the guest is called for.
     pub(crate) fn hook_name(&self) -> &'static str {
         self.hook.map_or(START, Hook::name)
+    }
+
+    /// Returns the time until the deadline of the call, for host functions that wait.
+    pub(crate) fn time_left(&self) -> Duration {
+        self.budget.deadline.saturating_duration_since(Instant::now())
     }
 }
 
@@ -291,13 +298,14 @@ pub(crate) fn busy_allowance(deadline: Duration) -> Duration {
 impl Budget {
     fn new(deadline: Duration) -> Self {
         let now = Instant::now();
-        let mut budget = Self { ticks: 0, end: now, yields: Arc::default() };
+        let mut budget = Self { ticks: 0, deadline: now, end: now, yields: Arc::default() };
         budget.renew(deadline, now);
         budget
     }
 
     fn renew(&mut self, deadline: Duration, now: Instant) {
         self.ticks = u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX).max(1);
+        self.deadline = now + deadline;
         self.end = now + busy_allowance(deadline);
     }
 

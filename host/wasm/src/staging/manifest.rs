@@ -95,7 +95,7 @@ impl Manifest {
         let sha256 = section.text("sha256").map(str::to_owned);
         let grants = section.texts("grants");
         let large = section.choice("profile", &[("standard", false), ("large", true)]).unwrap_or(false);
-        let storage = [("memory", KvStorage::Memory), ("disk", KvStorage::Disk)];
+        let storage = [("memory", KvStorage::Memory), ("disk", KvStorage::Disk), ("redis", KvStorage::Redis)];
         let kv = section.choice("kv", &storage).unwrap_or_default();
         let rollout = section.any("rollout").cloned();
         let config = section.table("config").cloned().unwrap_or_default();

@@ -5,10 +5,13 @@ use std::collections::VecDeque;
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 use yardarm_core::hooks::CallLog;
-use yardarm_testkit::guests;
+use yardarm_store::RedisAddress;
+use yardarm_testkit::{RedisServer, guests};
 
 use super::*;
+use crate::RedisSettings;
 
 /// A server that answers each request with the next of its responses, and then with the last one again.
 struct Server {
@@ -105,6 +108,61 @@ async fn values_on_disk_outlive_the_process() {
     let fixture = fixture.restart(Some(data.store.clone())).await;
     fixture.shows("the plugin", |status| status.ready).await;
     assert_eq!(hits(fixture.authenticate().await), Some(2));
+}
+
+#[tokio::test]
+async fn values_in_redis_are_those_of_all_gateways() {
+    let Some(mut server) = RedisServer::start() else { return };
+    let guest = gate(guests::COUNT_HITS).component().unwrap();
+    let toml = String::from_utf8_lossy(WITH_KV).replace("grants", "kv = \"redis\"\ngrants");
+    let toml = format!("{toml}\nlimits = {{ deadline_ms = 2000 }}");
+    let files: [(&str, &[u8]); 2] = [("gate.toml", toml.as_bytes()), ("gate.wasm", &guest)];
+    let open = async || {
+        let address = RedisAddress::parse(&server.url(), false, None, None).unwrap();
+        let redis = RedisSettings { address, prefix: "yardarm".to_owned() };
+        Fixture::set_up(&files, |settings| settings.services.kv_redis = Some(redis)).await
+    };
+    let (one, other) = (open().await, open().await);
+    assert_eq!(hits(one.authenticate().await), Some(1));
+    assert_eq!(hits(other.authenticate().await), Some(2));
+    let database = one.folder.status().kv_redis.unwrap();
+    assert_eq!((database.connected, database.server), (Some(true), server.url()));
+
+    server.kill();
+    // The guest denies without a number of hits if it gets an error.
+    for _ in 0..3 {
+        let began = Instant::now();
+        assert_eq!(hits(one.authenticate().await), None);
+        assert!(began.elapsed() < Duration::from_millis(1_900), "{:?}", began.elapsed());
+    }
+    assert_eq!(one.folder.metrics()[0].kv_unavailable, 3);
+    assert!(one.plugin("gate").last_errors.is_empty());
+    eventually(Some(false), async || one.folder.status().kv_redis.unwrap().connected).await;
+
+    server.restart();
+    eventually(true, async || hits(one.authenticate().await).is_some()).await;
+    eventually(true, async || hits(other.authenticate().await) > Some(1)).await;
+}
+
+#[tokio::test]
+async fn a_database_needs_its_setting() {
+    let guest = gate(guests::COUNT_HITS).component().unwrap();
+    let toml = String::from_utf8_lossy(WITH_KV).replace("grants", "kv = \"redis\"\ngrants");
+    let fixture = Fixture::with(&[("gate.toml", toml.as_bytes()), ("gate.wasm", &guest)]).await;
+    let (code, text) = fixture.refusal("gate");
+    assert!(code == "L07" && text.contains("`plugins.kv_redis.url`"), "{code} {text}");
+}
+
+#[tokio::test]
+async fn gateways_with_the_same_key_have_the_same_fingerprints() {
+    let guest = gate(guests::ECHO_CREDENTIAL).component().unwrap();
+    let mut seen = Vec::new();
+    for key in [Some("a key of sixteen"), Some("a key of sixteen"), Some("another key of 16"), None] {
+        let change = |settings: &mut Settings| settings.fingerprint_key = key.map(Secret::from);
+        let fixture = Fixture::set_up(&[("gate.wasm", &guest)], change).await;
+        seen.push(principal_of(fixture.authenticate().await));
+    }
+    assert!(seen[0] == seen[1] && seen[1] != seen[2] && seen[2] != seen[3], "{seen:?}");
 }
 
 #[tokio::test]

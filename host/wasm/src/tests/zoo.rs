@@ -224,7 +224,7 @@ async fn damaged_components_are_rejected_without_a_crash() {
         compilation,
         lifecycle: Lifecycle::new(),
         shares,
-        services: crate::services::Services::new(&crate::ServiceSettings::default(), None),
+        services: crate::services::Services::for_checks(&crate::ServiceSettings::default()),
         mailboxes: crate::notices::Mailboxes::default(),
         captures: None,
         signatures: Arc::default(),

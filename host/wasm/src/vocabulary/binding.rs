@@ -100,6 +100,8 @@ pub(crate) enum KvStorage {
     Memory,
     /// In the data folder too, for the next start.
     Disk,
+    /// In the database of the gateway's settings, which other gateways share.
+    Redis,
 }
 
 /// Whether each call gets its own instance.

@@ -37,6 +37,8 @@ pub(crate) struct PluginCounters {
     guest_metrics_refused: AtomicU64,
     /// Changes of flag data that the plugin did not receive.
     changes_left_out: AtomicU64,
+    /// Operations on stored values that the database did not answer.
+    kv_unavailable: AtomicU64,
 }
 
 /// Counters of the calls of all hooks: of a plugin, or of one of its generations.
@@ -101,6 +103,7 @@ impl Default for PluginCounters {
             rollbacks: RollbackMeter::default(),
             guest_metrics_refused: AtomicU64::new(0),
             changes_left_out: AtomicU64::new(0),
+            kv_unavailable: AtomicU64::new(0),
         }
     }
 }
@@ -154,6 +157,15 @@ impl PluginCounters {
 
     pub(crate) fn changes_left_out(&self) -> u64 {
         self.changes_left_out.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count_kv_unavailable(&self) {
+        self.kv_unavailable.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns the number of operations on stored values that the database did not answer.
+    pub(crate) fn kv_unavailable(&self) -> u64 {
+        get(&self.kv_unavailable)
     }
 
     pub(crate) fn count_refused_guest_metric(&self) {

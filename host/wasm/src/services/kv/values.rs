@@ -2,15 +2,20 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Current, KvEntry, KvError};
+use super::{KvEntry, KvError, check};
 
-const LONGEST_KEY: usize = 256;
-const LARGEST_VALUE: usize = 64 << 10;
-const MOST_KEYS: usize = 10_000;
-const MOST_BYTES: usize = 1 << 20;
+/// Maximum length of a key in bytes.
+pub(super) const LONGEST_KEY: usize = 256;
+/// Maximum size of a value in bytes.
+pub(super) const LARGEST_VALUE: usize = 64 << 10;
+/// Maximum number of keys of a plugin.
+pub(super) const MOST_KEYS: usize = 10_000;
+/// Maximum number of bytes of all keys and values of a plugin.
+pub(super) const MOST_BYTES: usize = 1 << 20;
 
 #[derive(Default)]
 pub(super) struct Values {
@@ -21,6 +26,13 @@ pub(super) struct Values {
     bytes: usize,
     /// Version of the newest value.
     version: u64,
+}
+
+/// The value of a key, with the time after which it is gone.
+pub(super) struct Current {
+    pub(super) value: Arc<[u8]>,
+    pub(super) version: u64,
+    pub(super) left: Option<Duration>,
 }
 
 struct Value {
@@ -70,12 +82,7 @@ impl Values {
         version: u64,
         end: Option<Instant>,
     ) -> Result<KvEntry, KvError> {
-        if key.is_empty() || key.len() > LONGEST_KEY {
-            return Err(KvError::Invalid(format!("a key has 1 to {LONGEST_KEY} bytes")));
-        }
-        if value.len() > LARGEST_VALUE {
-            return Err(KvError::Invalid(format!("a value has at most {LARGEST_VALUE} bytes")));
-        }
+        check(key, &value)?;
         let old = self.values.get(key).map(|it| key.len() + it.value.len());
         let bytes = self.bytes - old.unwrap_or(0) + key.len() + value.len();
         if bytes > MOST_BYTES || (old.is_none() && self.values.len() >= MOST_KEYS) {
@@ -115,8 +122,6 @@ impl Values {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use proptest::prelude::*;
 
     use super::*;

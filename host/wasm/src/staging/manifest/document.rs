@@ -46,7 +46,7 @@ fn values(schema: &Value) -> String {
     if let Some(known) = schema["enum"].as_array() {
         return known.iter().map(code).collect::<Vec<_>>().join(", ");
     }
-    if let Some(forms) = schema["anyOf"].as_array() {
+    if let Some(forms) = schema["anyOf"].as_array().filter(|_| schema["type"].is_null()) {
         return forms.iter().map(values).collect::<Vec<_>>().join(", ");
     }
     match (schema["type"].as_str(), schema["minimum"].as_i64(), schema["maximum"].as_i64()) {

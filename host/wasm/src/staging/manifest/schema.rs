@@ -41,7 +41,7 @@ fn plugin() -> Value {
         "sha256": {"type": "string", "pattern": "^[0-9a-fA-F]{64}$", "description": "SHA-256 of the component; another one is refused (`hash-mismatch`)."},
         "grants": {"type": "array", "items": {"type": "string", "anyOf": grants}, "default": [], "description": "What the plugin may read and use."},
         "profile": {"enum": ["standard", "large"], "default": "standard", "description": "`large`: the component may have 128 MiB in place of 32 MiB, and an instance 256 MiB of memory, as Python needs."},
-        "kv": {"enum": ["memory", "disk"], "default": "memory", "description": "Where the values are that the plugin stores: in memory as long as a version of it is loaded, or in `data.dir`, where they outlive the process."},
+        "kv": {"enum": ["memory", "disk", "redis"], "default": "memory", "description": "Where the values are that the plugin stores: in memory as long as a version of it is loaded; in `data.dir`, where they outlive the process; or in the database of `plugins.kv_redis`, which several gateways share."},
         "rollout": {
             "anyOf": [{"enum": ["full", "shadow"]}, object("A gradual rollout.", json!({
                 "mode": {"enum": ["shadow"]},
@@ -157,7 +157,8 @@ mod tests {
             ("[plugin]\ngrants = [\"kv\", \"header:X-Tenant\", \"http-out:https://a.example/x\", \"secret:s\"]", true),
             ("[plugin]\ngrants = [\"everything\"]", false),
             ("[plugin]\nkv = \"disk\"\nprofile = \"large\"\nconfig = { a = { secret = \"s\" } }", true),
-            ("[plugin]\nkv = \"redis\"", false),
+            ("[plugin]\nkv = \"redis\"", true),
+            ("[plugin]\nkv = \"etcd\"", false),
             ("[plugin]\nrollout = \"shadow\"", true),
             ("[plugin]\nrollout = { percent = 5, promote_after_s = 60 }", true),
             ("[plugin]\nrollout = { percent = 100 }", false),
