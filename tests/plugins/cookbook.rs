@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 use tempfile::TempDir;
 use yardarm_testkit::{Answer, Call, until, within};
-use yardarm_wasm::{Compiler, parse_cases, test_file};
+use yardarm_wasm::{Compiler, OperatorFiles, parse_cases, test_file};
 
 use self::origin::Origin;
 use super::{Plugged, arrived, put, sample};
@@ -90,8 +90,9 @@ fn every_recipe_passes_its_cases() {
         std::fs::write(&component, sample(&name)).expect("a file");
         let cases = std::fs::read_to_string(folder.join(format!("{name}.cases.jsonl"))).expect("cases");
         let cases = parse_cases(&cases).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let binding = folder.join(format!("{name}.toml"));
-        let report = test_file(&component, Some(&binding), &cases, Compiler::InProcess);
+        let binding = Some(folder.join(format!("{name}.toml")));
+        let operator = OperatorFiles { binding, secrets_dir: None };
+        let report = test_file(&component, &operator, &cases, Compiler::InProcess);
         let report = report.unwrap_or_else(|error| panic!("{name}: {error}"));
         let failed: Vec<_> = report.cases.iter().filter(|case| !case.is_passed).collect();
         assert!(failed.is_empty(), "{name}: {failed:#?}");

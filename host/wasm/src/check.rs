@@ -1,7 +1,7 @@
 //! The checks of loading, without a gateway: for `yardarm check` and for plugin authors.
 
 use std::future::{Future, ready};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,19 +64,28 @@ pub enum CheckError {
     Failed(#[from] LoadError),
 }
 
+/// What an operator has beside a component. The default is nothing.
+#[derive(Debug, Clone, Default)]
+pub struct OperatorFiles {
+    /// The binding file.
+    pub binding: Option<PathBuf>,
+    /// Folder with a file per secret.
+    pub secrets_dir: Option<PathBuf>,
+}
+
 /// Checks a component, with its binding file if there is one: everything that loading checks, including `init`.
 ///
 /// May be called from any thread, inside or outside of an asynchronous runtime; blocks until it is done.
 ///
 /// # Errors
 /// The reason why a gateway would reject the file.
-pub fn check_file(path: &Path, binding: Option<&Path>, compiler: Compiler) -> Result<CheckReport, LoadError> {
+pub fn check_file(path: &Path, operator: &OperatorFiles, compiler: Compiler) -> Result<CheckReport, LoadError> {
     let result = on_own_runtime(async {
         let bytes = files::read(path, LARGEST_COMPONENT, Trust::Any)?;
-        let manifest = binding.map(read_manifest).transpose()?;
+        let manifest = operator.binding.as_deref().map(read_manifest).transpose()?;
         let stem = path.file_stem().map_or_else(|| "plugin".into(), |stem| stem.to_string_lossy().into());
         let sha256 = Sha256::digest(&bytes).into();
-        stage(&new_stager(compiler, CompileLimits::default())?, stem, bytes.into(), sha256, manifest).await
+        stage(&new_stager(compiler, operator)?, stem, bytes.into(), sha256, manifest).await
     });
     result.unwrap_or_else(Err)
 }
@@ -115,28 +124,30 @@ pub(crate) fn on_own_runtime<T: Send>(check: impl Future<Output = T> + Send) -> 
     })
 }
 
-pub(crate) fn new_stager(compiler: Compiler, limits: CompileLimits) -> Result<Stager, LoadError> {
+pub(crate) fn new_stager(compiler: Compiler, operator: &OperatorFiles) -> Result<Stager, LoadError> {
     let unavailable = |error: wasmtime::Error| LoadError::CompilerUnavailable { text: error.to_string() };
-    stager_of(Engine::new(16).map_err(unavailable)?, compiler, limits)
+    stager_of(Engine::new(16).map_err(unavailable)?, compiler, operator)
 }
 
 /// Returns a stager whose code counts instructions; it is compiled in this process, because compilers in child processes
 /// compile for a gateway.
 pub(crate) fn new_metered_stager() -> Result<Stager, LoadError> {
     let engine = Engine::metered().map_err(|error| LoadError::CompilerUnavailable { text: error.to_string() })?;
-    stager_of(engine, Compiler::InProcess, CompileLimits::default())
+    stager_of(engine, Compiler::InProcess, &OperatorFiles::default())
 }
 
-fn stager_of(engine: Engine, compiler: Compiler, limits: CompileLimits) -> Result<Stager, LoadError> {
+fn stager_of(engine: Engine, compiler: Compiler, operator: &OperatorFiles) -> Result<Stager, LoadError> {
     let unavailable = |error: wasmtime::Error| LoadError::CompilerUnavailable { text: error.to_string() };
-    let compilation = Compilation::new(&engine.wasmtime, compiler, limits, (None, None)).map_err(unavailable)?;
+    let compilation =
+        Compilation::new(&engine.wasmtime, compiler, CompileLimits::default(), (None, None)).map_err(unavailable)?;
     let shares = CpuShares::new(CpuLimits::default());
+    let settings = ServiceSettings { secrets_dir: operator.secrets_dir.clone(), ..ServiceSettings::default() };
     Ok(Stager {
         engine: Arc::new(engine),
         compilation,
         lifecycle: Lifecycle::new(),
         shares,
-        services: Services::for_checks(&ServiceSettings::default()),
+        services: Services::for_checks(&settings),
         mailboxes: Mailboxes::default(),
         captures: None,
         signatures: Arc::default(),

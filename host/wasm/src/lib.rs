@@ -47,7 +47,7 @@ pub use self::cases::{
     EditReply, EditedContent, FailureReply, HeaderValues, Reply, parse_cases,
 };
 pub use self::chain::{ShadowReport, ShadowSample};
-pub use self::check::{CheckError, CheckReport, check_file, check_folder};
+pub use self::check::{CheckError, CheckReport, OperatorFiles, check_file, check_folder};
 pub use self::folder::{
     Impossible, OpenError, OrderError, OrderReport, PluginAction, PluginFolder, Settings, Trust, UnknownPlugin,
 };

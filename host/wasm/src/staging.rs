@@ -40,7 +40,7 @@ use crate::runtime::engine::Engine;
 use crate::runtime::guest::{Guest, INIT_DEADLINE, PluginContext};
 use crate::services::Services;
 use crate::services::kv::KvSpace;
-use crate::services::secrets::Resolved;
+use crate::services::secrets::{Resolved, Secrets};
 use crate::vocabulary::{
     Bind, CallError, CalledVersion, Grants, Hook, Isolation, LoadError, PluginCounters, Progress, RolloutMode,
     RolloutPolicy, SignatureStatus, StagingStep, StatePolicy, clean, config_schema, largest_file,
@@ -158,6 +158,7 @@ impl Stager {
             // What the cases expect must not depend on an operator's configuration.
             config: serde_json::Map::new(),
             grants: declared.all_grants().with(&requested),
+            secrets: Secrets::None,
             binds: Vec::new(),
             is_muted: true,
         };

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde::Serialize;
-use yardarm_wasm::{BenchReport, CaseCost, Compiler};
+use yardarm_wasm::{BenchReport, CaseCost, Compiler, OperatorFiles};
 
 use super::cases_file::{of_test, read_cases};
 use super::outcome::{Format, Report, ToolError, finish, read, write};
@@ -32,6 +32,9 @@ pub(super) struct BenchArgs {
     /// The binding file, whose configuration, grants and limits apply
     #[arg(long, value_name = "FILE")]
     binding: Option<PathBuf>,
+    /// The folder with a file per secret, for references that a case has no secret for
+    #[arg(long, value_name = "DIR")]
+    secrets: Option<PathBuf>,
     /// A result that was saved before: fail if instructions or memory of a case have grown by more than 10 %
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
@@ -62,10 +65,11 @@ struct Regression {
 
 pub(super) async fn run(args: BenchArgs, format: Format) -> ExitCode {
     finish(format, move || {
-        let BenchArgs { file, cases, binding, baseline, save } = args;
+        let BenchArgs { file, cases, binding, secrets, baseline, save } = args;
+        let operator = OperatorFiles { binding, secrets_dir: secrets };
         let before = baseline.as_deref().map(read_baseline).transpose()?;
         let read = read_cases(&file, cases.as_deref())?;
-        let result = yardarm_wasm::bench_file(&file, binding.as_deref(), &read, Compiler::this_program());
+        let result = yardarm_wasm::bench_file(&file, &operator, &read, Compiler::this_program());
         let report = result.map_err(|error| of_test(&file, cases.as_deref(), &error))?;
         if let Some(save) = save {
             let text = serde_json::to_vec_pretty(&report).map_err(|error| ToolError::of_file(&save, error))?;

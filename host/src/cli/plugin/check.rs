@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde::Serialize;
-use yardarm_wasm::{Bind, CheckReport, Compiler};
+use yardarm_wasm::{Bind, CheckReport, Compiler, OperatorFiles};
 
 use super::outcome::{Format, Report, ToolError, finish};
 use super::table::{Table, bytes};
@@ -24,6 +24,9 @@ pub(super) struct CheckArgs {
     /// The binding file
     #[arg(long, value_name = "FILE")]
     binding: Option<PathBuf>,
+    /// The folder with a file per secret that the configuration may refer to
+    #[arg(long, value_name = "DIR")]
+    secrets: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -35,7 +38,8 @@ struct Checked {
 
 pub(super) async fn run(args: CheckArgs, format: Format) -> ExitCode {
     finish(format, move || {
-        let result = yardarm_wasm::check_file(&args.file, args.binding.as_deref(), Compiler::this_program());
+        let operator = OperatorFiles { binding: args.binding, secrets_dir: args.secrets };
+        let result = yardarm_wasm::check_file(&args.file, &operator, Compiler::this_program());
         let report = result.map_err(|error| ToolError::refused(&args.file, &error))?;
         Ok(Checked { file: args.file, report })
     })

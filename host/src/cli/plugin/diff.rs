@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde::Serialize;
-use yardarm_wasm::{Case, Compiler, InspectReport, Reply, TestError, TestReport};
+use yardarm_wasm::{Case, Compiler, InspectReport, OperatorFiles, Reply, TestError, TestReport};
 
 use super::cases_file::{of_test, read_cases};
 use super::outcome::{Format, Report, ToolError, finish};
@@ -30,6 +30,9 @@ pub(super) struct DiffArgs {
     /// The binding file, whose configuration and grants apply to cases that have none themselves
     #[arg(long, value_name = "FILE")]
     binding: Option<PathBuf>,
+    /// The folder with a file per secret, for references that a case has no secret for
+    #[arg(long, value_name = "DIR")]
+    secrets: Option<PathBuf>,
 }
 
 /// The differences between two components.
@@ -105,7 +108,8 @@ fn inspect(file: &Path) -> Result<InspectReport, ToolError> {
 
 /// Runs the cases on one of the components; `None` without cases.
 fn replies(args: &DiffArgs, file: &Path, cases: &[Case]) -> Result<Option<TestReport>, ToolError> {
-    match yardarm_wasm::test_file(file, args.binding.as_deref(), cases, Compiler::this_program()) {
+    let operator = OperatorFiles { binding: args.binding.clone(), secrets_dir: args.secrets.clone() };
+    match yardarm_wasm::test_file(file, &operator, cases, Compiler::this_program()) {
         Ok(report) => Ok(Some(report)),
         Err(TestError::NoCases) => Ok(None),
         Err(error) => Err(of_test(file, args.cases.as_deref(), &error)),

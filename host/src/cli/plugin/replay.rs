@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde::Serialize;
-use yardarm_wasm::{Capture, Compiler, ReplayReport};
+use yardarm_wasm::{Capture, Compiler, OperatorFiles, ReplayReport};
 
 use super::captures::CapturesDocument;
 use super::cases_file::of_test;
@@ -30,6 +30,9 @@ pub(super) struct ReplayArgs {
     /// The binding file, whose configuration, grants and limits apply in place of those of the capture
     #[arg(long, value_name = "FILE")]
     binding: Option<PathBuf>,
+    /// The folder with a file per secret
+    #[arg(long, value_name = "DIR")]
+    secrets: Option<PathBuf>,
     /// Require that no call fails any more
     #[arg(long)]
     fixed: bool,
@@ -46,9 +49,10 @@ struct Replayed {
 
 pub(super) async fn run(args: ReplayArgs, format: Format) -> ExitCode {
     finish(format, move || {
-        let ReplayArgs { captures: source, file, binding, fixed } = args;
+        let ReplayArgs { captures: source, file, binding, secrets, fixed } = args;
+        let operator = OperatorFiles { binding, secrets_dir: secrets };
         let captures = read_captures(&source)?;
-        let result = yardarm_wasm::replay_file(&file, binding.as_deref(), &captures, Compiler::this_program());
+        let result = yardarm_wasm::replay_file(&file, &operator, &captures, Compiler::this_program());
         let report = result.map_err(|error| of_test(&file, Some(&source), &error))?;
         Ok(Replayed { file, wants_fixed: fixed, report })
     })

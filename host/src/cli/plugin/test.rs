@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde::Serialize;
-use yardarm_wasm::{CaseOutcome, Compiler, Difference, TestReport};
+use yardarm_wasm::{CaseOutcome, Compiler, Difference, OperatorFiles, TestReport};
 
 use super::cases_file::{of_test, read_cases};
 use super::outcome::{Format, Report, finish};
@@ -31,6 +31,9 @@ pub(super) struct TestArgs {
     /// The binding file, whose configuration, grants and limits apply to cases that have none themselves
     #[arg(long, value_name = "FILE")]
     binding: Option<PathBuf>,
+    /// The folder with a file per secret, for references that a case has no secret for
+    #[arg(long, value_name = "DIR")]
+    secrets: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -42,9 +45,10 @@ struct Tested {
 
 pub(super) async fn run(args: TestArgs, format: Format) -> ExitCode {
     finish(format, move || {
-        let TestArgs { file, cases, binding } = args;
+        let TestArgs { file, cases, binding, secrets } = args;
+        let operator = OperatorFiles { binding, secrets_dir: secrets };
         let read = read_cases(&file, cases.as_deref())?;
-        let result = yardarm_wasm::test_file(&file, binding.as_deref(), &read, Compiler::this_program());
+        let result = yardarm_wasm::test_file(&file, &operator, &read, Compiler::this_program());
         let report = result.map_err(|error| of_test(&file, cases.as_deref(), &error))?;
         Ok(Tested { file, report })
     })

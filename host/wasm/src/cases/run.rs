@@ -37,6 +37,8 @@ pub(crate) struct Runner {
     pub(crate) config: Map<String, Value>,
     /// For cases without grants.
     pub(crate) grants: Grants,
+    /// For references to secrets that a case does not have itself.
+    pub(crate) secrets: Secrets,
     /// The bindings of the binding file, if there is one, whose limits apply.
     pub(crate) binds: Vec<Bind>,
     /// Whether log lines and metrics of the plugin are discarded, and missing grants not recorded.
@@ -103,7 +105,7 @@ impl Runner {
             }
         }
         let config = case.config.as_ref().unwrap_or(&self.config);
-        let secrets = Secrets::Fixed(Arc::new(case.services.secrets.clone()));
+        let secrets = self.secrets.with_case(case.services.secrets.clone());
         Ok(secrets.resolve(config, &grants).and_then(|resolved| {
             config_schema::check(self.schema.as_ref(), &resolved.config)?;
             let context = PluginContext::new(

@@ -23,8 +23,8 @@ const SHORTEST_REDACTED: usize = 4;
 pub(crate) enum Secrets {
     None,
     Folder(Arc<PathBuf>),
-    /// Secrets of a case, by name.
-    Fixed(Arc<BTreeMap<String, String>>),
+    /// Secrets of a case by name, and the folder with the others.
+    Case(Arc<BTreeMap<String, String>>, Option<Arc<PathBuf>>),
 }
 
 /// A configuration with the secrets that it refers to.
@@ -40,8 +40,17 @@ pub(crate) struct Resolved {
 pub(crate) struct Redactor(Vec<Secret>);
 
 impl Secrets {
-    pub(super) fn new(dir: Option<PathBuf>) -> Self {
+    pub(crate) fn new(dir: Option<PathBuf>) -> Self {
         dir.map_or(Self::None, |dir| Self::Folder(Arc::new(dir)))
+    }
+
+    /// Returns the secrets of a case in place of these; a folder has those that the case does not name.
+    pub(crate) fn with_case(&self, secrets: BTreeMap<String, String>) -> Self {
+        let dir = match self {
+            Self::Folder(dir) => Some(Arc::clone(dir)),
+            Self::None | Self::Case(..) => None,
+        };
+        Self::Case(Arc::new(secrets), dir)
     }
 
     /// Replaces each `{ secret = "NAME" }` in a configuration by the secret. Blocks.
@@ -84,10 +93,14 @@ impl Secrets {
         }
         let dir = match self {
             Self::Folder(dir) => dir,
-            Self::Fixed(secrets) => {
-                let secret = secrets.get(name).map(|text| Secret::new(text.as_str()));
-                return secret.ok_or_else(|| format!("the case has no secret `{name}`"));
-            }
+            Self::Case(secrets, dir) => match (secrets.get(name), dir) {
+                (Some(secret), _) => return Ok(Secret::new(secret.as_str())),
+                (None, Some(dir)) => dir,
+                (None, None) => {
+                    let text = "has it neither in `services.secrets` nor in a folder of secrets";
+                    return Err(format!("the secret `{name}` is missing: the case {text}"));
+                }
+            },
             Self::None => {
                 let text = "needs the setting `plugins.secrets_dir`, a folder with a file of this name";
                 return Err(format!("the secret `{name}` {text}"));
@@ -187,6 +200,18 @@ mod tests {
         for name in ["", "../idp", "/etc/passwd", ".hidden", "a/b"] {
             assert!(fault(json!({"a": {"secret": name}}), &["secret:idp"]).contains("has a name of"), "{name}");
         }
+        let of_case = |dir: Option<&std::path::Path>| {
+            let secrets = Secrets::new(dir.map(Into::into)).with_case([("own".into(), "1".into())].into());
+            let mut given = Grants::default();
+            assert!(given.add("secret:own") && given.add("secret:idp"));
+            let config = json!({"a": {"secret": "own"}, "b": {"secret": "idp"}});
+            secrets.resolve(config.as_object().unwrap(), &given).map(|resolved| resolved.config)
+        };
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("idp"), "2").unwrap();
+        std::fs::write(dir.path().join("own"), "3").unwrap();
+        assert_eq!(of_case(Some(dir.path())).map(Value::Object), Ok(json!({"a": "1", "b": "2"})));
+        assert!(of_case(None).unwrap_err().to_string().contains("`idp` is missing"));
         let none = Secrets::new(None).resolve(json!({}).as_object().unwrap(), &Grants::default()).unwrap();
         assert!(none.config.is_empty());
     }

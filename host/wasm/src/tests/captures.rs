@@ -3,7 +3,7 @@
 use yardarm_testkit::guests;
 
 use super::*;
-use crate::{Capture, Compiler, FieldClass, Reply, replay_file};
+use crate::{Capture, Compiler, FieldClass, OperatorFiles, Reply, replay_file};
 
 /// `request-auth`: traps if there is a header that it may read, and allows otherwise.
 fn trap_on_header() -> String {
@@ -50,7 +50,7 @@ async fn a_failed_call_is_kept_with_masks_and_fails_again_elsewhere() {
         let component = Guest::new("zoo").hook(GuestHook::RequestAuth, fragment).component().unwrap();
         let path = dir.path().join("zoo.wasm");
         std::fs::write(&path, component).unwrap();
-        std::thread::spawn(move || replay_file(&path, None, &captures, Compiler::InProcess).unwrap()).join().unwrap()
+        std::thread::spawn(move || replay_file(&path, &OperatorFiles::default(), &captures, Compiler::InProcess).unwrap()).join().unwrap()
     };
     let same = replay(&trap_on_header(), kept.clone());
     assert!(same.calls[0].is_reproduced && !same.calls[0].is_fixed(), "{same:?}");

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use yardarm_testkit::guests::{self, Guest, GuestHook};
 
-use crate::{Case, Compiler, TestError, TestReport, bench_file, parse_cases, test_file};
+use crate::{Case, Compiler, OperatorFiles, TestError, TestReport, bench_file, parse_cases, test_file};
 
 /// Runs one case with a guest of one hook.
 fn run(hook: GuestHook, fragment: &str, case: &Value) -> Result<TestReport, TestError> {
@@ -11,7 +11,7 @@ fn run(hook: GuestHook, fragment: &str, case: &Value) -> Result<TestReport, Test
     let path = dir.path().join("zoo.wasm");
     std::fs::write(&path, Guest::new("zoo").hook(hook, fragment).component().unwrap()).unwrap();
     let cases: Vec<Case> = parse_cases(&case.to_string()).unwrap();
-    test_file(&path, None, &cases, Compiler::InProcess)
+    test_file(&path, &OperatorFiles::default(), &cases, Compiler::InProcess)
 }
 
 fn request_case(request: Value, grants: Value, expect: Value) -> Value {
@@ -122,7 +122,7 @@ fn instructions_of_calls_are_counted_and_equal_each_time() {
     std::fs::write(&path, Guest::new("zoo").hook(GuestHook::RequestAuth, guests::ALLOW).component().unwrap()).unwrap();
     let cases = parse_cases(&request_case(json!({}), json!([]), json!({"allow": {}})).to_string()).unwrap();
     let counts = || {
-        let report = bench_file(&path, None, &cases, Compiler::InProcess).unwrap();
+        let report = bench_file(&path, &OperatorFiles::default(), &cases, Compiler::InProcess).unwrap();
         (report.cases[0].instructions, report.cases[0].instance_instructions)
     };
     let (call, instance) = counts();

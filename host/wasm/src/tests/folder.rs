@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use yardarm_testkit::guests;
 
 use super::*;
-use crate::{Compiler, RowState, check_file};
+use crate::{Compiler, OperatorFiles, RowState, check_file};
 
 fn allow() -> Vec<u8> {
     Guest::new("gate").hook(GuestHook::RequestAuth, guests::ALLOW).component().unwrap()
@@ -130,11 +130,18 @@ async fn a_file_is_checked_without_a_gateway() {
     std::fs::write(path("gate.wasm"), allow()).unwrap();
     std::fs::write(path("gate.toml"), "[[bind]]\nhook = \"request-auth\"\npriority = 7").unwrap();
     std::fs::write(path("bad.toml"), "[[bind]]\nhook = \"request-auth\"\nprioriti = 7").unwrap();
-    let report = check_file(&path("gate.wasm"), Some(&path("gate.toml")), Compiler::InProcess).unwrap();
+    let bound = |name: &str| OperatorFiles { binding: Some(path(name)), secrets_dir: None };
+    let report = check_file(&path("gate.wasm"), &bound("gate.toml"), Compiler::InProcess).unwrap();
     assert_eq!((&*report.name, report.binds[0].priority), ("gate", 7));
-    assert_eq!(check_file(&path("gate.wasm"), None, Compiler::InProcess).unwrap().binds[0].priority, 100);
-    assert_eq!(check_file(&path("gate.wasm"), Some(&path("bad.toml")), Compiler::InProcess).unwrap_err().code(), "L07");
-    assert_eq!(check_file(&path("gate.toml"), None, Compiler::InProcess).unwrap_err().code(), "L01");
+    assert_eq!(
+        check_file(&path("gate.wasm"), &OperatorFiles::default(), Compiler::InProcess).unwrap().binds[0].priority,
+        100
+    );
+    assert_eq!(check_file(&path("gate.wasm"), &bound("bad.toml"), Compiler::InProcess).unwrap_err().code(), "L07");
+    assert_eq!(
+        check_file(&path("gate.toml"), &OperatorFiles::default(), Compiler::InProcess).unwrap_err().code(),
+        "L01"
+    );
 }
 
 #[tokio::test]

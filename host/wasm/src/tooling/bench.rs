@@ -10,9 +10,9 @@ use super::TestError;
 use super::component_file::ComponentFile;
 use super::runner::{all_cases, load};
 use crate::cases::{Case, CasesError, PreparedCase, Reply, Runner};
-use crate::check::{new_metered_stager, new_stager, on_own_runtime};
+use crate::check::{OperatorFiles, new_metered_stager, new_stager, on_own_runtime};
 use crate::runtime::guest::Instance;
-use crate::staging::compilation::{CompileLimits, Compiler};
+use crate::staging::compilation::Compiler;
 use crate::vocabulary::{Bind, Hook};
 
 /// Calls of one kind and case: this many, or as many as fit into this time.
@@ -87,15 +87,15 @@ pub struct CostLimits {
 /// If the component cannot be loaded, there is no case, or a call fails.
 pub fn bench_file(
     path: &Path,
-    binding: Option<&Path>,
+    operator: &OperatorFiles,
     cases: &[Case],
     compiler: Compiler,
 ) -> Result<BenchReport, TestError> {
     on_own_runtime(async {
         let file = ComponentFile::read(path)?;
         let cases = all_cases(&file, cases)?;
-        let runner = load(&new_stager(compiler, CompileLimits::default())?, &file, binding).await?;
-        let metered = load(&new_metered_stager()?, &file, binding).await?;
+        let runner = load(&new_stager(compiler, operator)?, &file, operator).await?;
+        let metered = load(&new_metered_stager()?, &file, operator).await?;
         let mut costs = Vec::with_capacity(cases.len());
         // A call that fails is not what a plugin is for.
         for case in cases.iter().filter(|case| !matches!(case.expect, Reply::Failure(_))) {

@@ -8,8 +8,8 @@ use super::TestError;
 use super::component_file::ComponentFile;
 use super::runner::load;
 use crate::cases::{Capture, Reply};
-use crate::check::{new_stager, on_own_runtime};
-use crate::staging::compilation::{CompileLimits, Compiler};
+use crate::check::{OperatorFiles, new_stager, on_own_runtime};
+use crate::staging::compilation::Compiler;
 use crate::vocabulary::{Bind, Hook};
 
 /// How a component answers calls that failed before.
@@ -59,7 +59,7 @@ impl ReplayedCall {
 /// If the component cannot be loaded, a case is invalid, or there is none.
 pub fn replay_file(
     path: &Path,
-    binding: Option<&Path>,
+    operator: &OperatorFiles,
     captures: &[Capture],
     compiler: Compiler,
 ) -> Result<ReplayReport, TestError> {
@@ -68,11 +68,11 @@ pub fn replay_file(
     }
     on_own_runtime(async {
         let file = ComponentFile::read(path)?;
-        let mut runner = load(&new_stager(compiler, CompileLimits::default())?, &file, binding).await?;
+        let mut runner = load(&new_stager(compiler, operator)?, &file, operator).await?;
         let mut calls = Vec::with_capacity(captures.len());
         for capture in captures {
             let mut case = capture.case.clone();
-            if binding.is_some() {
+            if operator.binding.is_some() {
                 case.grants = None;
             } else {
                 // A call that was too slow is too slow again only within the same limits.

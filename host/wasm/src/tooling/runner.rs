@@ -1,18 +1,17 @@
 //! A component file that was compiled, with all that its cases need to be run.
 
-use std::path::Path;
-
 use super::TestError;
 use super::component_file::ComponentFile;
 use crate::cases::{Case, Runner};
-use crate::check::read_manifest;
+use crate::check::{OperatorFiles, read_manifest};
+use crate::services::secrets::Secrets;
 use crate::staging::compilation::Source;
 use crate::staging::{Stager, imports};
 use crate::vocabulary::{LoadError, Progress};
 
 /// Compiles a component file. Its configuration, grants and limits are those of a binding file, if there is one.
-pub(super) async fn load(stager: &Stager, file: &ComponentFile, binding: Option<&Path>) -> Result<Runner, LoadError> {
-    let manifest = binding.map(read_manifest).transpose()?;
+pub(super) async fn load(stager: &Stager, file: &ComponentFile, operator: &OperatorFiles) -> Result<Runner, LoadError> {
+    let manifest = operator.binding.as_deref().map(read_manifest).transpose()?;
     let all = file.all_grants();
     // Each case has its own grants.
     imports::check_offered(&file.inspection.imports)?;
@@ -30,6 +29,7 @@ pub(super) async fn load(stager: &Stager, file: &ComponentFile, binding: Option<
         schema: file.declared.config.clone(),
         config,
         grants,
+        secrets: Secrets::new(operator.secrets_dir.clone()),
         binds,
         is_muted: false,
     })

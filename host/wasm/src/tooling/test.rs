@@ -7,8 +7,8 @@ use serde::Serialize;
 use super::component_file::ComponentFile;
 use super::runner::{all_cases, load};
 use crate::cases::{Case, CaseOutcome, CasesError};
-use crate::check::{new_stager, on_own_runtime};
-use crate::staging::compilation::{CompileLimits, Compiler};
+use crate::check::{OperatorFiles, new_stager, on_own_runtime};
+use crate::staging::compilation::Compiler;
 use crate::vocabulary::LoadError;
 
 /// How the cases of a plugin ended.
@@ -46,14 +46,14 @@ pub enum TestError {
 /// If the component cannot be loaded, a case is invalid, or there is none. Cases that fail are not an error.
 pub fn test_file(
     path: &Path,
-    binding: Option<&Path>,
+    operator: &OperatorFiles,
     cases: &[Case],
     compiler: Compiler,
 ) -> Result<TestReport, TestError> {
     on_own_runtime(async {
         let file = ComponentFile::read(path)?;
         let cases = all_cases(&file, cases)?;
-        let runner = load(&new_stager(compiler, CompileLimits::default())?, &file, binding).await?;
+        let runner = load(&new_stager(compiler, operator)?, &file, operator).await?;
         let mut outcomes = Vec::with_capacity(cases.len());
         for case in &cases {
             outcomes.push(runner.run(case).await?);
