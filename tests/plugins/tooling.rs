@@ -1,6 +1,7 @@
 //! The commands `yardarm plugin …`, which need no gateway: on the samples, on small guests, and on wrong files.
 
 mod secrets;
+mod wanted;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -149,6 +149,7 @@ impl Stager {
         let guest = Arc::new(Guest::link(&self.engine, &component, context)?);
         let (fresh, memory) = first_instances(&guest, &exported, &binds, memory_mb).await?;
 
+        let needed = imports::needed(&inspection.imports);
         let runner = Runner {
             engine: Arc::clone(&self.engine),
             component: guest.pre.component().clone(),
@@ -157,7 +158,8 @@ impl Stager {
             schema: declared.config.clone(),
             // What the cases expect must not depend on an operator's configuration.
             config: serde_json::Map::new(),
-            grants: declared.all_grants().with(&requested),
+            grants: declared.all_grants(&needed),
+            needed,
             secrets: Secrets::None,
             binds: Vec::new(),
             is_muted: true,

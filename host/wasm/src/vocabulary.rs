@@ -22,6 +22,7 @@ mod rollback;
 mod rollout;
 mod signature_status;
 mod text;
+mod wanted;
 
 pub use self::binding::{
     AdmissionRules, AllAbstain, Bind, DelegatedEnvironments, Hook, Isolation, Phase, Policy, StatePolicy,
@@ -33,7 +34,7 @@ pub(crate) use self::counters::{AllCounters, HookMeters, PluginCounters};
 pub use self::counters::{CALL_SECONDS, HookMetrics, InstanceMetrics};
 pub(crate) use self::evidence::{Ending, Evidence, Tally};
 pub use self::field_class::FieldClass;
-pub(crate) use self::grants::{GRANTS, Grants};
+pub(crate) use self::grants::{GRANTS, Grants, HTTP_OUT};
 pub(crate) use self::guest_metrics::{GuestMetricError, GuestMetrics, Labels};
 pub use self::guest_metrics::{GuestSeries, GuestValue};
 pub(crate) use self::http_grant::HttpGrant;
@@ -54,6 +55,7 @@ pub use self::rollout::RolloutMode;
 pub(crate) use self::rollout::{LONGEST_PROMOTION_S, RolloutPolicy};
 pub use self::signature_status::SignatureStatus;
 pub(crate) use self::text::clean;
+pub(crate) use self::wanted::{GrantPattern, GrantPlace, NeededGrant, WantedGrant, require};
 
 /// The version of `yardarm:plugin` that the host speaks; guests built for another patch release of it work too.
 pub(crate) const INTERFACE_VERSION: &str = "0.1.0";

@@ -19,7 +19,10 @@ use crate::runtime::guest::{Guest, INIT_DEADLINE, Instance, PluginContext};
 use crate::runtime::interface::{AnyCall, HookCall};
 use crate::runtime::processor_time::ProcessorTime;
 use crate::services::secrets::Secrets;
-use crate::vocabulary::{Bind, CallError, CalledVersion, Grants, Hook, LoadError, StatePolicy, clean, config_schema};
+use crate::vocabulary::{
+    Bind, CallError, CalledVersion, GrantPlace, Grants, Hook, LoadError, NeededGrant, StatePolicy, clean,
+    config_schema, require,
+};
 
 /// Time limit of a call without a binding file. Time is not what most cases are about, and machines of continuous
 /// integration are slow.
@@ -37,6 +40,8 @@ pub(crate) struct Runner {
     pub(crate) config: Map<String, Value>,
     /// For cases without grants.
     pub(crate) grants: Grants,
+    /// Grants that the imports need, without which the component cannot be linked.
+    pub(crate) needed: Vec<NeededGrant>,
     /// For references to secrets that a case does not have itself.
     pub(crate) secrets: Secrets,
     /// The bindings of the binding file, if there is one, whose limits apply.
@@ -100,9 +105,13 @@ impl Runner {
         let mut grants = self.grants.clone();
         if let Some(given) = &case.grants {
             grants = Grants::default();
-            if let Some(unknown) = given.iter().find(|grant| !grants.add(grant)) {
+            if let Some(unknown) = given.iter().find(|grant| !grants.add_wanted(grant)) {
                 return Err(fault(format!("`grants`: `{}` is not a grant", clean(unknown))));
             }
+        }
+        let place = if case.grants.is_some() { GrantPlace::Case } else { GrantPlace::Binding("the binding file") };
+        if let Err(error) = require(&self.needed, &[], &grants, place) {
+            return Ok(Err(error));
         }
         let config = case.config.as_ref().unwrap_or(&self.config);
         let secrets = self.secrets.with_case(case.services.secrets.clone());

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::inspection::Inspection;
 use crate::cases::Case;
-use crate::vocabulary::{Grants, LoadError, StatePolicy, clean};
+use crate::vocabulary::{Grants, LoadError, NeededGrant, StatePolicy, WantedGrant, clean};
 
 /// Maximum size of the section in bytes.
 const LARGEST: usize = 1 << 20;
@@ -33,19 +33,6 @@ pub(crate) struct ComponentManifest {
     pub(crate) cases: Vec<Case>,
 }
 
-/// A grant that a plugin wants.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
-pub(crate) struct WantedGrant {
-    /// The grant, as in a binding file.
-    pub(crate) grant: String,
-    /// What it is for.
-    #[serde(default)]
-    pub(crate) why: String,
-    /// Whether the plugin works without it.
-    #[serde(default)]
-    pub(crate) optional: bool,
-}
-
 impl ComponentManifest {
     /// Parses the manifest of a component; the default if it has none.
     ///
@@ -66,7 +53,7 @@ impl ComponentManifest {
         }
         let manifest: Self = serde_json::from_slice(section).map_err(|error| invalid(clean(&error.to_string())))?;
         for wanted in manifest.wanted() {
-            if !Grants::default().add(&wanted.grant) {
+            if !wanted.is_known() {
                 return Err(invalid(format!("`{}` is not a grant that this host knows", clean(&wanted.grant))));
             }
         }
@@ -78,11 +65,16 @@ impl ComponentManifest {
         self.grants.as_deref().unwrap_or_default()
     }
 
-    /// Returns all grants that the plugin wants, as if they were given.
-    pub(crate) fn all_grants(&self) -> Grants {
+    /// Returns all grants that the plugin wants and that its imports need, as if they were given, for its cases.
+    pub(crate) fn all_grants(&self, needed: &[NeededGrant]) -> Grants {
         let mut grants = Grants::default();
         for wanted in self.wanted() {
-            grants.add(&wanted.grant);
+            grants.add_wanted(&wanted.grant);
+        }
+        for needed in needed {
+            if !grants.gives(needed.grant) {
+                grants.add_needed(needed.grant);
+            }
         }
         grants
     }
@@ -91,7 +83,7 @@ impl ComponentManifest {
     pub(crate) fn effective(&self, given: &Grants) -> Grants {
         match &self.grants {
             None => given.clone(),
-            Some(wanted) => given.restricted_to(|grant| wanted.iter().any(|it| it.grant == grant)),
+            Some(wanted) => given.restricted_to(|grant| wanted.iter().any(|it| it.covers(grant))),
         }
     }
 }
@@ -146,5 +138,8 @@ mod tests {
         let manifest = parse(wanted).unwrap();
         assert_eq!(manifest.effective(&given).names(), ["clock"]);
         assert_eq!(ComponentManifest::default().effective(&given), given);
+        assert!(["header:cookie", "secret:app-key", "secret:other"].iter().all(|grant| given.add(grant)));
+        let manifest = parse(r#"{"grants":[{"grant":"header:X-*"},{"grant":"secret:app-*"}]}"#).unwrap();
+        assert_eq!(manifest.effective(&given).names(), ["header:x-tenant", "secret:app-key"]);
     }
 }

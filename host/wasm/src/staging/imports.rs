@@ -1,14 +1,8 @@
 //! Which imports of a component are offered, and which of them need a grant.
 
-use std::collections::BTreeSet;
-
-use super::component_manifest::WantedGrant;
 use super::inspection::Import;
 use crate::runtime::interface::v0_1;
-use crate::vocabulary::{Grants, LoadError, clean};
-
-/// The grant for requests, with what an operator has to decide.
-const HTTP: &str = "http-out:<origin and path prefix>";
+use crate::vocabulary::{GrantPlace, Grants, HTTP_OUT, LoadError, NeededGrant, WantedGrant, require};
 
 /// Whether an interface is available.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,43 +30,16 @@ pub(crate) fn check(
     file: &str,
 ) -> Result<Vec<String>, LoadError> {
     check_offered(imports)?;
-    let (mut denied, mut requested) = (Vec::new(), BTreeSet::new());
-    for Import { name, .. } in imports.iter().filter(|import| !import.has_only_types) {
-        match offer(name) {
-            Offer::Granted(HTTP) if grants.has_http() => (),
-            Offer::Granted(grant) if grants.names().iter().any(|given| given == grant) => {
-                requested.insert(grant.to_owned());
-            }
-            Offer::Granted(grant) => denied.push((name.to_owned(), grant)),
-            _ => (),
-        }
-    }
-    let given = grants.names();
-    let wanted = wanted.iter().filter(|it| !it.optional);
-    let missing: Vec<_> = wanted.clone().filter(|it| !given.contains(&it.grant)).collect();
-    requested.extend(wanted.map(|it| it.grant.clone()));
-    if denied.is_empty() && missing.is_empty() {
-        return Ok(requested.into_iter().collect());
-    }
-    let mut needs = Vec::new();
-    if !denied.is_empty() {
-        let imports: Vec<_> = denied.iter().map(|(name, _)| format!("`{name}`")).collect();
-        needs.push(format!("imports {}", imports.join(", ")));
-    }
-    needs.extend(missing.iter().map(|it| match &*it.why {
-        "" => format!("wants `{}`", it.grant),
-        why => format!("wants `{}` ({})", it.grant, clean(why)),
-    }));
-    let added = denied.iter().map(|(_, grant)| (*grant).to_owned()).chain(missing.iter().map(|it| it.grant.clone()));
-    let mut all: Vec<String> = given;
-    for grant in added {
-        if !all.contains(&grant) {
-            all.push(grant);
-        }
-    }
-    let line = all.iter().map(|grant| format!("\"{grant}\"")).collect::<Vec<_>>().join(", ");
-    let (needs, line) = (needs.join(", "), format!("grants = [{line}]"));
-    Err(LoadError::CapabilityDenied { needs, line, file: file.to_owned() })
+    require(&needed(imports), wanted, grants, GrantPlace::Binding(file))
+}
+
+/// Returns the imports that need a grant.
+pub(crate) fn needed(imports: &[Import]) -> Vec<NeededGrant> {
+    let of = |import: &Import| {
+        let grant = grant_of(import).ok().flatten()?;
+        Some(NeededGrant { import: import.name.clone(), grant })
+    };
+    imports.iter().filter_map(of).collect()
 }
 
 /// Requires that every import of a component is available, if it is granted.
@@ -121,7 +88,7 @@ fn offer(import: &str) -> Offer {
             own if v0_1::ALWAYS_OFFERED.contains(&own) => Offer::Always,
             "clock" => Offer::Granted("clock"),
             "kv" => Offer::Granted("kv"),
-            "http" => Offer::Granted(HTTP),
+            "http" => Offer::Granted(HTTP_OUT),
             _ => Offer::Unknown,
         };
     }

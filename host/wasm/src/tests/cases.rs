@@ -50,6 +50,38 @@ fn a_case_sets_the_time() {
 }
 
 #[test]
+fn an_import_without_its_grant_is_denied_and_not_unsupported() {
+    for (hook, fragment, grant, import) in [
+        (GuestHook::RequestAuth, guests::COUNT_HITS, "\"kv\"", "yardarm:plugin/kv@0.1.0"),
+        (GuestHook::RequestAuth, guests::CLOCK, "\"clock\"", "yardarm:plugin/clock@0.1.0"),
+        (GuestHook::Background, guests::PUBLISH_FETCHED, "\"http-out:<", "yardarm:plugin/http@0.1.0"),
+    ] {
+        let mut case = json!({"name": "one", "hook": "request-auth", "grants": ["path"], "request": {}});
+        if hook == GuestHook::Background {
+            case = json!({"name": "one", "hook": "background", "grants": ["path"], "config": {"url": "https://a.example"}});
+        }
+        case["expect"] = json!({"failure": {"class": "capability-denied"}});
+        let report = run(hook, fragment, &case).unwrap();
+        assert_eq!(report.failed, 0, "{import}: {:?}", report.cases);
+        let text = serde_json::to_string(&report.cases[0].reply).unwrap().replace("\\\"", "\"");
+        let line = format!("write `\"grants\": [\"path\", {grant}");
+        assert!(text.contains(import) && text.contains(&line) && text.contains("in the case"), "{text}");
+    }
+}
+
+#[test]
+fn a_case_without_grants_has_those_that_the_imports_need() {
+    let url = "https://idp.example.com/keys";
+    let case = json!({
+        "name": "one", "hook": "background", "config": {"url": url},
+        "services": {"http": [{"url": url, "body": "key-1"}]}, "expect": {"publish": {"token": "key-1"}},
+    });
+    assert_eq!(run(GuestHook::Background, guests::PUBLISH_FETCHED, &case).unwrap().failed, 0);
+    let case = json!({"name": "one", "hook": "request-auth", "request": {}, "expect": {"deny": {"retry_after": 1}}});
+    assert_eq!(run(GuestHook::RequestAuth, guests::COUNT_HITS, &case).unwrap().failed, 0);
+}
+
+#[test]
 fn a_plugin_that_sends_requests_has_cases() {
     let url = "https://idp.example.com/keys";
     let case = json!({

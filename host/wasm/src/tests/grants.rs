@@ -84,6 +84,31 @@ async fn what_the_manifest_wants_is_granted_or_the_plugin_is_refused() {
 }
 
 #[tokio::test]
+async fn a_manifest_wants_values_that_the_operator_chooses() {
+    let manifest = r#"{"name":"zoo","grants":[{"grant":"header:*","why":"the token"},{"grant":"secret:app-*"},
+        {"grant":"http-out:https://*","optional":true}]}"#;
+    let guest = Guest::new("zoo").hook(GuestHook::RequestAuth, guests::ECHO_HEADER).manifest(manifest);
+    let guest = guest.component().unwrap();
+    let with = async |grants: &str| {
+        let toml = format!("[plugin]\ngrants = [{grants}]\n[[bind]]\nhook = \"request-auth\"");
+        Fixture::with(&[("zoo.toml", toml.as_bytes()), ("zoo.wasm", &guest)]).await
+    };
+    let (code, text) = with("\"clock\", \"secret:other\"").await.refusal("zoo");
+    assert_eq!(
+        (code, &*text),
+        (
+            "L06",
+            "wants `header:*` (the token), wants `secret:app-*` without the grant; write `grants = [\"clock\", \
+             \"secret:other\", \"header:<name>\", \"secret:<app-*>\"]` under [plugin] in `zoo.toml`"
+        )
+    );
+    let fixture = with("\"clock\", \"header:X-A\", \"secret:app-key\", \"http-out:http://a.example\"").await;
+    let active = fixture.plugin("zoo").active.unwrap();
+    assert_eq!(active.grants, ["header:x-a", "secret:app-key"], "nothing that it does not want");
+    assert_eq!(active.grants_requested, ["header:*", "secret:app-*"]);
+}
+
+#[tokio::test]
 async fn an_auto_bound_event_filter_sees_envelopes_only() {
     let fixture = Fixture::of(GuestHook::EventFilter, guests::DROP_SEEN).await;
     assert_eq!(fixture.filter(&events(2)).await, decided([Verdict::Keep, Verdict::Keep]));

@@ -10,7 +10,7 @@ use crate::folder::files;
 use crate::staging::component_manifest::ComponentManifest;
 pub(super) use crate::staging::imports::grant_of;
 use crate::staging::inspection::Inspection;
-use crate::staging::{check_bytes, check_name, exports};
+use crate::staging::{check_bytes, check_name, exports, imports};
 use crate::vocabulary::{Grants, Hook, LARGEST_COMPONENT, LoadError};
 
 /// What a component file contains.
@@ -41,10 +41,6 @@ impl ComponentFile {
 
     /// Returns the grants that the manifest wants, optional ones included, and those that the imports need.
     pub(super) fn all_grants(&self) -> Grants {
-        let mut grants = self.declared.all_grants();
-        for grant in self.inspection.imports.iter().filter_map(|import| grant_of(import).ok().flatten()) {
-            grants.add(grant);
-        }
-        grants
+        self.declared.all_grants(&imports::needed(&self.inspection.imports))
     }
 }

@@ -6,8 +6,7 @@ use serde::Serialize;
 
 use super::component_file::{ComponentFile, grant_of};
 use super::sizes::Sizes;
-use crate::staging::component_manifest::WantedGrant;
-use crate::vocabulary::{Hook, INTERFACE_VERSION, LoadError, StatePolicy, clean};
+use crate::vocabulary::{HTTP_OUT, Hook, INTERFACE_VERSION, LoadError, StatePolicy, WantedGrant, clean};
 
 /// The properties of a component.
 #[derive(Debug, Clone, Serialize)]
@@ -56,7 +55,7 @@ pub struct InterfaceUse {
 /// A grant that a component wants.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct WantedGrantReport {
-    /// The grant, as in a binding file.
+    /// The grant, as in a binding file, or a pattern over grants, such as `http-out:*`.
     pub grant: String,
     /// What it is for, if the manifest says so.
     pub why: String,
@@ -81,7 +80,8 @@ pub fn inspect_file(path: &Path) -> Result<InspectReport, LoadError> {
     let imports: Vec<_> = imports.collect();
     let mut grants: Vec<_> = file.declared.wanted().iter().map(WantedGrantReport::from).collect();
     for grant in imports.iter().filter_map(|import| import.grant) {
-        match grants.iter_mut().find(|it| it.grant == grant) {
+        let is_kind = |it: &WantedGrantReport| grant == HTTP_OUT && it.grant.starts_with("http-out:");
+        match grants.iter_mut().find(|it| it.grant == grant || is_kind(it)) {
             // Without it the component cannot be linked.
             Some(wanted) => wanted.optional = false,
             None => grants.push(WantedGrantReport { grant: grant.to_owned(), why: String::new(), optional: false }),

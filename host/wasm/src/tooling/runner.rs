@@ -29,6 +29,7 @@ pub(super) async fn load(stager: &Stager, file: &ComponentFile, operator: &Opera
         schema: file.declared.config.clone(),
         config,
         grants,
+        needed: imports::needed(&file.inspection.imports),
         secrets: Secrets::new(operator.secrets_dir.clone()),
         binds,
         is_muted: false,

@@ -7,7 +7,10 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 use url::Url;
 
-use super::{HttpGrant, Pattern};
+use super::{GrantPattern, HttpGrant, Pattern};
+
+/// The grant for requests, with what an operator has to decide.
+pub(crate) const HTTP_OUT: &str = "http-out:<origin and path prefix>";
 
 /// Grants that an operator can write, and what each gives.
 pub(crate) const GRANTS: &[(&str, &str)] = &[
@@ -24,10 +27,7 @@ pub(crate) const GRANTS: &[(&str, &str)] = &[
     ("clock", "Real time. Without it a clock stands still."),
     ("random", "Real randomness. Without it each instance gets the same numbers."),
     ("kv", "Stored values: 10,000 keys, 1 MiB. Not in `payload-transform` and `evaluation-transform`."),
-    (
-        "http-out:<origin and path prefix>",
-        "Requests to these URLs, in `request-auth`, `background` and `change-listener`.",
-    ),
+    (HTTP_OUT, "Requests to these URLs, in `request-auth`, `background` and `change-listener`."),
     ("secret:<name>", "A secret that the configuration may refer to."),
     ("log", "Log lines. Always granted."),
     ("metrics", "Metrics of the plugin's own. Always granted."),
@@ -66,6 +66,8 @@ pub(crate) struct Grants {
     http_out: Vec<HttpGrant>,
     /// Names of secrets that the configuration may refer to.
     secrets: BTreeSet<Arc<str>>,
+    /// Patterns over grants, in cases only: an operator grants values.
+    patterns: Vec<GrantPattern>,
 }
 
 impl Grants {
@@ -85,6 +87,7 @@ impl Grants {
             "kv" => self.kv = true,
             "log" | "metrics" => (),
             _ => match text.split_once(':').filter(|(_, name)| !name.is_empty()) {
+                Some(("header" | "secret", name)) if name.contains(['*', '?']) => return false,
                 Some(("header", name)) => {
                     self.headers.insert(name.to_ascii_lowercase().into());
                 }
@@ -102,12 +105,24 @@ impl Grants {
         true
     }
 
-    /// Returns these grants and others, as written in a binding file; unknown ones are ignored.
-    pub(crate) fn with(mut self, others: &[String]) -> Self {
-        for grant in others {
-            self.add(grant);
+    /// Adds a grant, or a pattern over grants, as written in a manifest or a case; returns whether it is known.
+    pub(crate) fn add_wanted(&mut self, text: &str) -> bool {
+        match GrantPattern::parse(text) {
+            Some(pattern) if !self.patterns.contains(&pattern) => self.patterns.push(pattern),
+            Some(_) => (),
+            None => return self.add(text),
         }
-        self
+        true
+    }
+
+    /// Adds the grant that an import needs, whatever its value.
+    pub(crate) fn add_needed(&mut self, grant: &str) {
+        self.add_wanted(if grant == HTTP_OUT { "http-out:*" } else { grant });
+    }
+
+    /// Returns whether these have the grant that an import needs.
+    pub(crate) fn gives(&self, grant: &str) -> bool {
+        if grant == HTTP_OUT { self.has_http() } else { self.names().iter().any(|name| name == grant) }
     }
 
     /// Returns the grants that `is_wanted` accepts.
@@ -121,7 +136,7 @@ impl Grants {
 
     /// Returns whether a request header, named in lower case, may be passed to the guest.
     pub(crate) fn header(&self, name: &str) -> bool {
-        self.headers.contains(name)
+        self.headers.contains(name) || self.has_pattern("header", name)
     }
 
     /// Returns whether an attribute of a context may be passed to the guest.
@@ -131,28 +146,42 @@ impl Grants {
 
     /// Returns whether the guest may send a request to a URL.
     pub(crate) fn http_out(&self, url: &Url) -> bool {
-        self.http_out.iter().any(|grant| grant.covers(url))
+        let is_in_pattern = || {
+            let mut url = url.clone();
+            url.set_query(None);
+            url.set_fragment(None);
+            self.has_pattern("http-out", url.as_str())
+        };
+        self.http_out.iter().any(|grant| grant.covers(url)) || (!self.patterns.is_empty() && is_in_pattern())
     }
 
     /// Returns whether the guest may send requests at all.
     pub(crate) fn has_http(&self) -> bool {
-        !self.http_out.is_empty()
+        !self.http_out.is_empty() || self.has_patterns_of("http-out")
     }
 
     /// Returns whether the configuration may refer to any secret.
     pub(crate) fn has_secrets(&self) -> bool {
-        !self.secrets.is_empty()
+        !self.secrets.is_empty() || self.has_patterns_of("secret")
     }
 
     /// Returns whether the configuration may refer to a secret.
     pub(crate) fn secret(&self, name: &str) -> bool {
-        self.secrets.contains(name)
+        self.secrets.contains(name) || self.has_pattern("secret", name)
+    }
+
+    fn has_pattern(&self, kind: &str, value: &str) -> bool {
+        self.patterns.iter().any(|pattern| pattern.matches(kind, value))
+    }
+
+    fn has_patterns_of(&self, kind: &str) -> bool {
+        self.patterns.iter().any(|pattern| pattern.is_of(kind))
     }
 
     /// Returns whether the guest may read facts that differ between requests for the same results.
     pub(crate) fn reads_requests(&self) -> bool {
         let flags = [self.raw_credential, self.client_address, self.path, self.query, self.identity];
-        flags.contains(&true) || !self.headers.is_empty()
+        flags.contains(&true) || !self.headers.is_empty() || self.has_patterns_of("header")
     }
 
     /// Returns the grants as an operator writes them, sorted.
@@ -175,7 +204,8 @@ impl Grants {
         let attributes = self.context_attributes.iter().map(|pattern| format!("context-attributes:{pattern}"));
         let destinations = self.http_out.iter().map(|grant| format!("http-out:{grant}"));
         let secrets = self.secrets.iter().map(|name| format!("secret:{name}"));
-        flags.chain(headers).chain(attributes).chain(destinations).chain(secrets).collect()
+        let patterns = self.patterns.iter().map(ToString::to_string);
+        flags.chain(headers).chain(attributes).chain(destinations).chain(secrets).chain(patterns).collect()
     }
 }
 
@@ -212,5 +242,24 @@ mod tests {
         );
         assert!(!grants.secret("idp") && grants.add("secret:idp") && grants.secret("idp"));
         assert_eq!(grants.names()[2..], ["http-out:https://a.example/x", "secret:idp"]);
+        for pattern in ["header:x-*", "secret:*", "http-out:*", "http-out:https://*.example/", "http-out:https://a/*"] {
+            assert!(!grants.add(pattern), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn patterns_give_what_they_match_in_cases() {
+        let mut grants = Grants::default();
+        for pattern in ["header:X-*", "secret:app-*", "http-out:https://*.example/keys*", "clock"] {
+            assert!(grants.add_wanted(pattern), "{pattern}");
+        }
+        assert!(!grants.add_wanted("identity:*"));
+        assert!(grants.header("x-tenant") && !grants.header("cookie"));
+        assert!(grants.secret("app-key") && !grants.secret("idp"));
+        assert!(grants.http_out(&"https://a.example/keys?x=1".parse().unwrap()));
+        assert!(!grants.http_out(&"https://a.example/other".parse().unwrap()));
+        assert!(grants.gives(HTTP_OUT) && grants.gives("clock") && !grants.gives("kv"));
+        let names = ["clock", "header:x-*", "secret:app-*", "http-out:https://*.example/keys*"];
+        assert_eq!(grants.names(), names);
     }
 }

@@ -17,7 +17,8 @@ impl HttpGrant {
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let prefix = Url::parse(text).ok()?;
         let is_plain = prefix.query().is_none() && prefix.fragment().is_none() && !has_credentials(&prefix);
-        (is_http(&prefix) && is_plain && is_unambiguous(&prefix)).then_some(Self { prefix })
+        // A pattern is for manifests; operators grant one origin.
+        (is_http(&prefix) && is_plain && is_unambiguous(&prefix) && !text.contains('*')).then_some(Self { prefix })
     }
 
     /// Returns whether the grant covers a URL. The path must be the granted one or be below it.

@@ -91,14 +91,14 @@ pub enum LoadError {
         imports: String,
     },
     /// L06.
-    #[error("{needs} without the grant; write `{line}` under [plugin] in `{file}`")]
+    #[error("{needs} without the grant; write `{line}` {place}")]
     CapabilityDenied {
         /// All imports that lack a grant, and all grants that the manifest wants.
         needs: String,
         /// The line that grants them, including existing grants.
         line: String,
-        /// The binding file.
-        file: String,
+        /// Where the line belongs.
+        place: String,
     },
     /// L07.
     #[error("`{file}` cannot be used: {}", faults.join("; "))]

@@ -72,7 +72,13 @@ fn describe(item: &ItemHead) -> String {
     if *is_deleted { format!("{kind} `{key}` was deleted") } else { format!("{kind} `{key}` is at version {version}") }
 }
 
-yardarm_plugin::export!(ChangeWebhook: change_listener);
+yardarm_plugin::export!(
+    ChangeWebhook: change_listener;
+    manifest = r#"{"grants": [
+        {"grant": "http-out:*", "why": "to post to the webhook"},
+        {"grant": "secret:*", "why": "the URL of the webhook, and the key of signatures"}
+    ]}"#,
+);
 
 #[cfg(test)]
 mod tests {

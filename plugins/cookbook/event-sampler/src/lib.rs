@@ -116,7 +116,13 @@ fn user() -> String {
     "user".to_owned()
 }
 
-yardarm_plugin::export!(EventSampler: event_filter);
+yardarm_plugin::export!(
+    EventSampler: event_filter;
+    manifest = r#"{"grants": [
+        {"grant": "event-bodies", "why": "to know events that were sent before"},
+        {"grant": "kv", "why": "to remember them"}
+    ]}"#,
+);
 
 #[cfg(test)]
 mod tests {

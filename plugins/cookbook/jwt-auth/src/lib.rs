@@ -108,7 +108,14 @@ fn usual_leeway() -> u32 {
     60
 }
 
-yardarm_plugin::export!(JwtAuth: request_auth, background);
+yardarm_plugin::export!(
+    JwtAuth: request_auth, background;
+    manifest = r#"{"grants": [
+        {"grant": "clock", "why": "to know whether a token has expired"},
+        {"grant": "header:*", "why": "the header with the token"},
+        {"grant": "http-out:*", "why": "to fetch the key set"}
+    ]}"#,
+);
 
 #[cfg(test)]
 mod tests;

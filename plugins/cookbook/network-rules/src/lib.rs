@@ -101,7 +101,12 @@ fn reason(address: IpAddr, known: Option<&(IpNet, Labels)>) -> String {
     }
 }
 
-yardarm_plugin::export!(NetworkRules: request_auth);
+yardarm_plugin::export!(
+    NetworkRules: request_auth;
+    manifest = r#"{"grants": [
+        {"grant": "client-address", "why": "to find the network"}
+    ]}"#,
+);
 
 #[cfg(test)]
 mod tests {

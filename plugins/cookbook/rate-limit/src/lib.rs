@@ -73,7 +73,13 @@ impl RateLimit {
     }
 }
 
-yardarm_plugin::export!(RateLimit: request_auth);
+yardarm_plugin::export!(
+    RateLimit: request_auth;
+    manifest = r#"{"grants": [
+        {"grant": "clock", "why": "to know the window"},
+        {"grant": "kv", "why": "to count"}
+    ]}"#,
+);
 
 #[cfg(test)]
 mod tests {

@@ -101,7 +101,17 @@ fn usual_tolerance() -> u64 {
     300
 }
 
-yardarm_plugin::export!(SignedRequest: request_auth);
+yardarm_plugin::export!(
+    SignedRequest: request_auth;
+    manifest = r#"{"grants": [
+        {"grant": "clock", "why": "to know whether a signature is too old"},
+        {"grant": "header:x-signature", "why": "the signature"},
+        {"grant": "header:x-timestamp", "why": "its time"},
+        {"grant": "path", "why": "it is signed"},
+        {"grant": "query", "why": "it is signed", "optional": true},
+        {"grant": "secret:*", "why": "the key of signatures"}
+    ]}"#,
+);
 
 #[cfg(test)]
 mod tests {

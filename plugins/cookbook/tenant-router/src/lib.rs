@@ -67,7 +67,12 @@ fn invalid(key: &str, host: &str) -> PluginError {
     PluginError::invalid_input(format_args!("`{key}`: `{host}` is not a host name"))
 }
 
-yardarm_plugin::export!(TenantRouter: route_resolver);
+yardarm_plugin::export!(
+    TenantRouter: route_resolver;
+    manifest = r#"{"grants": [
+        {"grant": "header:host", "why": "to find the tenant"}
+    ]}"#,
+);
 
 #[cfg(test)]
 mod tests {

@@ -112,7 +112,13 @@ impl TryFrom<String> for Date {
     }
 }
 
-yardarm_plugin::export!(TimedOverride: payload_transform, background);
+yardarm_plugin::export!(
+    TimedOverride: payload_transform, background;
+    manifest = r#"{"grants": [
+        {"grant": "clock", "why": "to know when an override ends"},
+        {"grant": "flag-data", "why": "to change flags"}
+    ]}"#,
+);
 
 #[cfg(test)]
 mod tests {

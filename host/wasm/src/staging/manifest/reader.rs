@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::vocabulary::{GRANTS, Grants, Pattern, Required};
+use crate::vocabulary::{GRANTS, GrantPattern, Grants, Pattern, Required};
 
 /// The errors so far.
 #[derive(Debug, Default)]
@@ -148,7 +148,10 @@ impl<'a> Section<'a> {
 pub(super) fn read_grants(texts: &[Arc<str>], faults: &mut Faults) -> Grants {
     let mut grants = Grants::default();
     for text in texts {
-        if !grants.add(text) {
+        if GrantPattern::parse(text).is_some() {
+            let fault = format!("`{text}` is a pattern, which only a manifest may want; grant a header, URL or secret");
+            faults.add("plugin.grants", fault);
+        } else if !grants.add(text) {
             faults.add(
                 "plugin.grants",
                 unknown("grant", text, &GRANTS.iter().map(|(grant, _)| *grant).collect::<Vec<_>>()),

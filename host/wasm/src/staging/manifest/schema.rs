@@ -110,6 +110,7 @@ fn object(about: &str, properties: Value) -> Value {
 /// Returns a regular expression for what a grant looks like.
 fn grant_pattern(grant: &str) -> String {
     match grant.split_once('<') {
+        Some((prefix @ ("header:" | "http-out:" | "secret:"), _)) => format!("^{prefix}[^*?]+$"),
         Some((prefix, _)) => format!("^{prefix}.+$"),
         None => format!("^{grant}$"),
     }
@@ -156,6 +157,8 @@ mod tests {
             ("", true),
             ("[plugin]\ngrants = [\"kv\", \"header:X-Tenant\", \"http-out:https://a.example/x\", \"secret:s\"]", true),
             ("[plugin]\ngrants = [\"everything\"]", false),
+            ("[plugin]\ngrants = [\"secret:*\"]", false),
+            ("[plugin]\ngrants = [\"context-attributes:*\"]", true),
             ("[plugin]\nkv = \"disk\"\nprofile = \"large\"\nconfig = { a = { secret = \"s\" } }", true),
             ("[plugin]\nkv = \"redis\"", true),
             ("[plugin]\nkv = \"etcd\"", false),

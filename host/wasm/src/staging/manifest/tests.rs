@@ -77,6 +77,10 @@ fn faults_name_the_key_and_what_to_write() {
             "`bind[0].limits.deadline_ms`: must be a whole number from 1 to 60000",
         ),
         ("[plugin]\ngrants = [\"clok\"]", "`plugin.grants`: unknown grant `clok`, did you mean `clock`?"),
+        (
+            "[plugin]\ngrants = [\"header:x-*\"]",
+            "`plugin.grants`: `header:x-*` is a pattern, which only a manifest may want; grant a header, URL or secret",
+        ),
         ("[plugin]\nsha256 = \"ab\"", "`plugin.sha256`: must be 64 hexadecimal digits, as `sha256sum` prints them"),
         ("[binds]", "`binds`: unknown key `binds`, did you mean `bind`?"),
         ("[plugin]\nname = 3", "`plugin.name`: must be a text"),
