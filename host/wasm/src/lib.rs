@@ -71,8 +71,9 @@ pub use self::tooling::{
 };
 pub use self::vocabulary::{
     AdmissionRules, AllAbstain, Bind, CALL_SECONDS, CompileStop, DelegatedEnvironments, FieldClass, GuestSeries,
-    GuestValue, Hook, HookMetrics, InstanceMetrics, Isolation, LARGEST_COMPONENT, LastError, LoadError, Pattern, Phase,
-    Policy, Required, RollbackReason, RolloutMode, SignatureStatus, StagingStep, StatePolicy,
+    GuestValue, Hook, HookMetrics, InstanceMetrics, Isolation, LARGEST_COMPONENT, LastError, LimitsByHook, LoadError,
+    Pattern, Phase, Policy, Required, RollbackReason, RolloutMode, SignatureStatus, StagingStep, StatePolicy,
+    WantedLimits,
 };
 
 #[cfg(test)]

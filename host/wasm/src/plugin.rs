@@ -8,7 +8,7 @@ use tokio_util::sync::DropGuard;
 use crate::call::BindingInstance;
 use crate::notices::Mailbox;
 use crate::runtime::guest::Guest;
-use crate::vocabulary::{Hook, RolloutPolicy, SignatureStatus, StatePolicy};
+use crate::vocabulary::{Hook, LimitsByHook, RolloutPolicy, SignatureStatus, StatePolicy};
 
 /// A plugin that is ready to be added to a plan.
 pub(crate) struct Plugin {
@@ -27,6 +27,8 @@ pub(crate) struct Plugin {
     pub(crate) automatic: bool,
     /// Grants that the imports require.
     pub(crate) requested: Vec<String>,
+    /// Limits that its manifest wants.
+    pub(crate) wanted_limits: LimitsByHook,
     pub(crate) exported: Vec<Hook>,
     pub(crate) guest: Arc<Guest>,
     pub(crate) bindings: Vec<Arc<BindingInstance>>,

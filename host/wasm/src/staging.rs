@@ -43,7 +43,7 @@ use crate::services::kv::KvSpace;
 use crate::services::secrets::{Resolved, Secrets};
 use crate::vocabulary::{
     Bind, CallError, CalledVersion, Grants, Hook, Isolation, LoadError, PluginCounters, Progress, RolloutMode,
-    RolloutPolicy, SignatureStatus, StagingStep, StatePolicy, clean, config_schema, largest_file,
+    RolloutPolicy, SignatureStatus, StagingStep, StatePolicy, apply_wanted_limits, clean, config_schema, largest_file,
 };
 
 /// A guest whose fresh instance is created in less time gets one per call: isolation at almost no cost.
@@ -112,6 +112,7 @@ impl Stager {
         let signature = self.check_signature(&bytes, &name, &declared.version)?;
         let requested = imports::check(&inspection.imports, declared.wanted(), &manifest.grants, &file)?;
         let binds = bindings(&manifest, automatic, &exported, &file)?;
+        let binds = apply_wanted_limits(binds, &manifest.limits, &declared.limits, &file)?;
         let grants = declared.effective(&manifest.grants);
         let is_shadow = rollout.mode == RolloutMode::Shadow;
         let (resolved, kv) = self.open_services(&name, &manifest, &grants, &file).await?;
@@ -160,6 +161,7 @@ impl Stager {
             config: serde_json::Map::new(),
             grants: declared.all_grants(&needed),
             needed,
+            limits: declared.limits.clone(),
             secrets: Secrets::None,
             binds: Vec::new(),
             is_muted: true,
@@ -199,6 +201,7 @@ impl Stager {
             mailbox: self.mailboxes.of(&name),
             secrets,
             config: manifest.config,
+            wanted_limits: declared.limits,
             background,
             stem,
             name,

@@ -26,7 +26,7 @@ use crate::runtime::engine::EngineFacts;
 use crate::services::Services;
 use crate::services::kv::KvDatabaseStatus;
 use crate::vocabulary::{
-    AllCounters, Bind, GuestSeries, Hook, HookMetrics, InstanceMetrics, Isolation, LastError, LoadError,
+    AllCounters, Bind, GuestSeries, Hook, HookMetrics, InstanceMetrics, Isolation, LastError, LimitsByHook, LoadError,
     PluginCounters, Progress, RollbackReason, SignatureStatus, StagingStep, StatePolicy,
 };
 
@@ -122,6 +122,8 @@ pub struct ActiveStatus {
     pub grants: Vec<String>,
     /// Grants without which it has read nothing where it wanted to read something.
     pub grants_missing: Vec<String>,
+    /// Limits that its manifest wants, by hook.
+    pub limits_wanted: LimitsByHook,
     /// Whether its instances may keep state between calls, if it says so.
     pub state: Option<StatePolicy>,
     /// Shortest measured time to create an instance, in microseconds.
@@ -399,6 +401,7 @@ impl ActiveStatus {
             grants_requested: plugin.requested.clone(),
             grants: plugin.guest.context.grants.names(),
             grants_missing: plugin.guest.context.missing_grants.names(),
+            limits_wanted: plugin.wanted_limits.clone(),
             state: plugin.state,
             fresh_instance_us: u64::try_from(plugin.figures.fresh.as_micros()).unwrap_or(u64::MAX),
             compile_ms: u64::try_from(plugin.figures.compile.as_millis()).unwrap_or(u64::MAX),

@@ -9,6 +9,7 @@ mod folder;
 mod grants;
 mod guards;
 mod hooks;
+mod limits;
 mod orders;
 mod policies;
 mod reports;

@@ -23,6 +23,7 @@ mod rollout;
 mod signature_status;
 mod text;
 mod wanted;
+mod wanted_limits;
 
 pub use self::binding::{
     AdmissionRules, AllAbstain, Bind, DelegatedEnvironments, Hook, Isolation, Phase, Policy, StatePolicy,
@@ -56,6 +57,8 @@ pub(crate) use self::rollout::{LONGEST_PROMOTION_S, RolloutPolicy};
 pub use self::signature_status::SignatureStatus;
 pub(crate) use self::text::clean;
 pub(crate) use self::wanted::{GrantPattern, GrantPlace, NeededGrant, WantedGrant, require};
+pub use self::wanted_limits::{LimitsByHook, WantedLimits};
+pub(crate) use self::wanted_limits::{SetLimits, apply as apply_wanted_limits, bind_as_wanted};
 
 /// The version of `yardarm:plugin` that the host speaks; guests built for another patch release of it work too.
 pub(crate) const INTERFACE_VERSION: &str = "0.1.0";

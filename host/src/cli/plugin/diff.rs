@@ -42,6 +42,7 @@ struct Differences {
     bytes: (usize, usize),
     hooks: Changed,
     grants: Changed,
+    limits: Changed,
     imports: Changed,
     exports: Changed,
     is_state_changed: bool,
@@ -84,11 +85,15 @@ pub(super) async fn run(args: DiffArgs, format: Format) -> ExitCode {
             }
         }
         let names = |report: &InspectReport| report.grants.iter().map(|it| it.grant.clone()).collect::<Vec<_>>();
+        let limits = |report: &InspectReport| {
+            report.limits.iter().map(|(hook, it)| format!("{hook}: {}", it.describe())).collect::<Vec<_>>()
+        };
         let hooks = |report: &InspectReport| report.hooks.iter().map(ToString::to_string).collect::<Vec<_>>();
         let imports = |report: &InspectReport| report.imports.iter().map(|it| it.name.clone()).collect::<Vec<_>>();
         Ok(Differences {
             hooks: Changed::between(hooks(&old), hooks(&new)),
             grants: Changed::between(names(&old), names(&new)),
+            limits: Changed::between(limits(&old), limits(&new)),
             imports: Changed::between(imports(&old), imports(&new)),
             exports: Changed::between(old.exports, new.exports),
             is_state_changed: old.state != new.state,
@@ -128,9 +133,13 @@ impl Report for Differences {
         let mut table = Table::default();
         table.row("version", format!("{} -> {}", self.version.0, self.version.1));
         table.row("size", format!("{} -> {}", bytes(self.bytes.0 as u64), bytes(self.bytes.1 as u64)));
-        for (title, changed) in
-            [("hooks", &self.hooks), ("grants", &self.grants), ("imports", &self.imports), ("exports", &self.exports)]
-        {
+        for (title, changed) in [
+            ("hooks", &self.hooks),
+            ("grants", &self.grants),
+            ("limits", &self.limits),
+            ("imports", &self.imports),
+            ("exports", &self.exports),
+        ] {
             let new = changed.new.iter().map(|name| format!("+ {name}"));
             table.rows(title, new.chain(changed.dropped.iter().map(|name| format!("- {name}"))));
         }

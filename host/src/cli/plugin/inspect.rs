@@ -56,6 +56,13 @@ impl Report for Inspected {
             }),
         );
         table.rows(
+            "limits",
+            report
+                .limits
+                .iter()
+                .map(|(hook, it)| format!("{hook}: {}  {}", it.describe(), it.why).trim_end().to_owned()),
+        );
+        table.rows(
             "imports",
             report.imports.iter().map(|it| match (it.grant, it.unavailable) {
                 (Some(grant), _) => format!("{}  needs the grant `{grant}`", it.name),

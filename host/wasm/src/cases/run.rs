@@ -20,8 +20,8 @@ use crate::runtime::interface::{AnyCall, HookCall};
 use crate::runtime::processor_time::ProcessorTime;
 use crate::services::secrets::Secrets;
 use crate::vocabulary::{
-    Bind, CallError, CalledVersion, GrantPlace, Grants, Hook, LoadError, NeededGrant, StatePolicy, clean,
-    config_schema, require,
+    Bind, CallError, CalledVersion, GrantPlace, Grants, Hook, LimitsByHook, LoadError, NeededGrant, StatePolicy,
+    bind_as_wanted, clean, config_schema, require,
 };
 
 /// Time limit of a call without a binding file. Time is not what most cases are about, and machines of continuous
@@ -46,6 +46,8 @@ pub(crate) struct Runner {
     pub(crate) secrets: Secrets,
     /// The bindings of the binding file, if there is one, whose limits apply.
     pub(crate) binds: Vec<Bind>,
+    /// Limits that the manifest wants, for cases without a binding file.
+    pub(crate) limits: LimitsByHook,
     /// Whether log lines and metrics of the plugin are discarded, and missing grants not recorded.
     pub(crate) is_muted: bool,
 }
@@ -129,17 +131,23 @@ impl Runner {
                     case.services.services(resolved.redactor),
                 ),
             );
-            let bind = self.binds.iter().find(|bind| bind.hook == case.hook);
+            let bind = self.bind(case.hook);
             Ok(PreparedCase {
                 hook: case.hook,
                 guest: Arc::new(Guest::link(&self.engine, &self.component, context)?),
                 input,
                 services: case.services.clone(),
-                memory_mb: bind.map_or_else(|| Bind::automatic(case.hook).memory_mb, |bind| bind.memory_mb),
-                deadline: bind.map_or(USUAL_DEADLINE, |bind| bind.deadline),
+                memory_mb: bind.memory_mb,
+                deadline: if self.binds.is_empty() { USUAL_DEADLINE.max(bind.deadline) } else { bind.deadline },
                 is_muted: self.is_muted,
             })
         }))
+    }
+
+    /// Returns the binding of a hook; without a binding file, one with the limits that the manifest wants.
+    pub(crate) fn bind(&self, hook: Hook) -> Bind {
+        let bind = self.binds.iter().find(|bind| bind.hook == hook).cloned();
+        bind.unwrap_or_else(|| bind_as_wanted(hook, &self.limits))
     }
 
     /// Runs a case.

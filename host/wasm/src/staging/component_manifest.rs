@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::inspection::Inspection;
 use crate::cases::Case;
-use crate::vocabulary::{Grants, LoadError, NeededGrant, StatePolicy, WantedGrant, clean};
+use crate::vocabulary::{Grants, LimitsByHook, LoadError, NeededGrant, StatePolicy, WantedGrant, WantedLimits, clean};
 
 /// Maximum size of the section in bytes.
 const LARGEST: usize = 1 << 20;
@@ -24,6 +24,9 @@ pub(crate) struct ComponentManifest {
     pub(crate) about: String,
     /// Grants that the plugin wants; `None` for a plugin that does not say.
     pub(crate) grants: Option<Vec<WantedGrant>>,
+    /// Limits that the plugin wants.
+    #[serde(default)]
+    pub(crate) limits: LimitsByHook,
     /// JSON Schema of the configuration.
     pub(crate) config: Option<serde_json::Value>,
     /// Whether instances may keep state between calls.
@@ -57,7 +60,13 @@ impl ComponentManifest {
                 return Err(invalid(format!("`{}` is not a grant that this host knows", clean(&wanted.grant))));
             }
         }
-        Ok(Self { version: clean(&manifest.version), about: clean(&manifest.about), ..manifest })
+        for (hook, limits) in &manifest.limits {
+            limits.check(hook).map_err(invalid)?;
+        }
+        let cleaned =
+            |(hook, it): (&String, &WantedLimits)| (clean(hook), WantedLimits { why: clean(&it.why), ..it.clone() });
+        let limits = manifest.limits.iter().map(cleaned).collect();
+        Ok(Self { version: clean(&manifest.version), about: clean(&manifest.about), limits, ..manifest })
     }
 
     /// Returns the grants that the plugin wants.
@@ -123,6 +132,8 @@ mod tests {
             (r#"{"name":7}"#, "expected a string"),
             (r#"{"state":"much"}"#, "unknown variant `much`"),
             (r#"{"grants":[{"grant":"sockets"}]}"#, "`sockets` is not a grant"),
+            (r#"{"limits":{"request-auth":{"memory_mb":257}}}"#, "`limits.request-auth.memory_mb` must be"),
+            (r#"{"limits":{"request-auth":{"deadline_ms":-1}}}"#, "invalid value"),
         ] {
             let error = parse(json).unwrap_err();
             assert_eq!((error.code(), error.class()), ("L07", "manifest-invalid"));

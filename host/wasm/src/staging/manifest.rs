@@ -18,7 +18,7 @@ use self::reader::{Faults, Section, read_grants, read_sha256};
 pub use self::schema::binding_schema;
 use crate::vocabulary::{
     Bind, Grants, Hook, Isolation, KvStorage, LARGEST_MEMORY_MB, LONGEST_DEADLINE_MS, Phase, Policy, Required,
-    RolloutPolicy,
+    RolloutPolicy, SetLimits,
 };
 
 /// Maximum time between two calls of `background`, in seconds.
@@ -41,6 +41,8 @@ pub(crate) struct Manifest {
     /// The plugin's configuration, a JSON object.
     pub(crate) config: serde_json::Map<String, serde_json::Value>,
     pub(crate) binds: Vec<Bind>,
+    /// Which limits each binding sets.
+    pub(crate) limits: Vec<SetLimits>,
     /// Digest of the file's text.
     pub(crate) digest: [u8; 32],
     /// The file's text.
@@ -67,6 +69,7 @@ impl Manifest {
             rollout: RolloutPolicy::default(),
             config: serde_json::Map::new(),
             binds: Vec::new(),
+            limits: Vec::new(),
             digest: [0; 32],
             source: Arc::default(),
         }
@@ -109,11 +112,11 @@ impl Manifest {
                 serde_json::Map::new()
             }
         };
-        let binds: Vec<Bind> = entries
+        let (binds, limits): (Vec<Bind>, Vec<SetLimits>) = entries
             .iter()
             .enumerate()
             .filter_map(|(index, table)| read_bind(&format!("bind[{index}]"), table, large, &mut faults))
-            .collect();
+            .unzip();
         let rollout = rollout.map(|value| rollout::read(&value, &binds, &mut faults)).unwrap_or_default();
         if !faults.is_empty() {
             return Err(BadManifest { faults: faults.into_inner() });
@@ -127,6 +130,7 @@ impl Manifest {
             rollout,
             config,
             binds,
+            limits,
             digest: Sha256::digest(text).into(),
             source: text.as_bytes().into(),
         })
@@ -148,7 +152,7 @@ pub(crate) fn syntax_fault(text: &str, error: &toml::de::Error) -> String {
     format!("line {line}, column {column}: {message}")
 }
 
-fn read_bind(path: &str, table: &toml::Table, large: bool, faults: &mut Faults) -> Option<Bind> {
+fn read_bind(path: &str, table: &toml::Table, large: bool, faults: &mut Faults) -> Option<(Bind, SetLimits)> {
     let before = faults.count();
     let mut section = Section::new(path, table, faults);
     let hooks = Hook::ALL.map(|hook| (hook.name(), hook));
@@ -196,7 +200,8 @@ fn read_bind(path: &str, table: &toml::Table, large: bool, faults: &mut Faults) 
     }
     let memory_mb = memory_mb.and_then(|mb| u32::try_from(mb).ok());
     let usual_memory_mb = if large { LARGEST_MEMORY_MB } else { default.memory_mb };
-    (faults.count() == before).then(|| Bind {
+    let set = SetLimits { deadline: deadline_ms.is_some(), memory: memory_mb.is_some() };
+    let bind = Bind {
         environments: if environments.is_empty() { default.environments } else { environments },
         sdk,
         routes,
@@ -210,7 +215,8 @@ fn read_bind(path: &str, table: &toml::Table, large: bool, faults: &mut Faults) 
         isolation,
         interval: interval.and_then(|it| u64::try_from(it).ok()).map_or(default.interval, Duration::from_secs),
         ..default
-    })
+    };
+    (faults.count() == before).then_some((bind, set))
 }
 
 #[cfg(test)]

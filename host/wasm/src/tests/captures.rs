@@ -50,7 +50,11 @@ async fn a_failed_call_is_kept_with_masks_and_fails_again_elsewhere() {
         let component = Guest::new("zoo").hook(GuestHook::RequestAuth, fragment).component().unwrap();
         let path = dir.path().join("zoo.wasm");
         std::fs::write(&path, component).unwrap();
-        std::thread::spawn(move || replay_file(&path, &OperatorFiles::default(), &captures, Compiler::InProcess).unwrap()).join().unwrap()
+        std::thread::spawn(move || {
+            replay_file(&path, &OperatorFiles::default(), &captures, Compiler::InProcess).unwrap()
+        })
+        .join()
+        .unwrap()
     };
     let same = replay(&trap_on_header(), kept.clone());
     assert!(same.calls[0].is_reproduced && !same.calls[0].is_fixed(), "{same:?}");

@@ -13,7 +13,7 @@ use crate::cases::{Case, CasesError, PreparedCase, Reply, Runner};
 use crate::check::{OperatorFiles, new_metered_stager, new_stager, on_own_runtime};
 use crate::runtime::guest::Instance;
 use crate::staging::compilation::Compiler;
-use crate::vocabulary::{Bind, Hook};
+use crate::vocabulary::Hook;
 
 /// Calls of one kind and case: this many, or as many as fit into this time.
 const MOST_CALLS: usize = 1_000;
@@ -131,8 +131,7 @@ async fn measure(runner: &Runner, metered: &Runner, case: &Case) -> Result<CaseC
         memory = memory.max(instance.store.data().memory.used);
     }
     let (instance_instructions, instructions) = count(metered, case).await?;
-    let bind = runner.binds.iter().find(|bind| bind.hook == case.hook).cloned();
-    let bind = bind.unwrap_or_else(|| Bind::automatic(case.hook));
+    let bind = runner.bind(case.hook);
     Ok(CaseCost {
         name: case.name.clone(),
         hook: case.hook,

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::component_file::{ComponentFile, grant_of};
 use super::sizes::Sizes;
-use crate::vocabulary::{HTTP_OUT, Hook, INTERFACE_VERSION, LoadError, StatePolicy, WantedGrant, clean};
+use crate::vocabulary::{HTTP_OUT, Hook, INTERFACE_VERSION, LimitsByHook, LoadError, StatePolicy, WantedGrant, clean};
 
 /// The properties of a component.
 #[derive(Debug, Clone, Serialize)]
@@ -33,6 +33,8 @@ pub struct InspectReport {
     pub imports: Vec<InterfaceUse>,
     /// Grants that its imports need or its manifest wants.
     pub grants: Vec<WantedGrantReport>,
+    /// Limits that its manifest wants, by hook.
+    pub limits: LimitsByHook,
     /// JSON Schema of its configuration, if it has one.
     pub config: Option<serde_json::Value>,
     /// Whether instances may keep state, if the manifest says so.
@@ -99,6 +101,7 @@ pub fn inspect_file(path: &Path) -> Result<InspectReport, LoadError> {
         exports: file.inspection.exports.clone(),
         imports,
         grants,
+        limits: file.declared.limits.clone(),
         config: file.declared.config.clone(),
         state: file.declared.state,
         sizes: Sizes::of(&file.bytes)?,

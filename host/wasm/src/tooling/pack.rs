@@ -3,11 +3,11 @@
 use crate::staging::component_manifest::ComponentManifest;
 use crate::staging::inspection::{Inspection, MANIFEST_SECTION};
 use crate::staging::{check_bytes, check_name, sections};
-use crate::vocabulary::{LARGEST_COMPONENT, LoadError, clean, config_schema};
+use crate::vocabulary::{Hook, LARGEST_COMPONENT, LoadError, clean, config_schema};
 
 /// Properties of a manifest that this host knows. Those of later versions are ignored when a component is loaded; here
 /// they are more likely misspelled.
-const PROPERTIES: [&str; 8] = ["name", "version", "about", "sdk", "grants", "config", "state", "cases"];
+const PROPERTIES: [&str; 9] = ["name", "version", "about", "sdk", "grants", "limits", "config", "state", "cases"];
 
 /// Returns the component with this manifest, a JSON object, in place of the one that it has itself. Sections of modules
 /// inside it stay, and have no effect.
@@ -38,6 +38,9 @@ fn check(manifest: &[u8]) -> Result<(), LoadError> {
     let declared = ComponentManifest::parse(manifest)?;
     if let Some(name) = &declared.name {
         check_name(name, None, "")?;
+    }
+    if let Some(unknown) = declared.limits.keys().find(|name| Hook::ALL.iter().all(|hook| hook.name() != **name)) {
+        return Err(invalid(format!("`limits.{}` is not a hook", clean(unknown))));
     }
     config_schema::check_schema(declared.config.as_ref())
 }

@@ -1,13 +1,16 @@
 //! A component file that was compiled, with all that its cases need to be run.
 
+use std::path::Path;
+
 use super::TestError;
 use super::component_file::ComponentFile;
 use crate::cases::{Case, Runner};
 use crate::check::{OperatorFiles, read_manifest};
 use crate::services::secrets::Secrets;
 use crate::staging::compilation::Source;
+use crate::staging::manifest::Manifest;
 use crate::staging::{Stager, imports};
-use crate::vocabulary::{LoadError, Progress};
+use crate::vocabulary::{LoadError, Progress, apply_wanted_limits};
 
 /// Compiles a component file. Its configuration, grants and limits are those of a binding file, if there is one.
 pub(super) async fn load(stager: &Stager, file: &ComponentFile, operator: &OperatorFiles) -> Result<Runner, LoadError> {
@@ -18,7 +21,11 @@ pub(super) async fn load(stager: &Stager, file: &ComponentFile, operator: &Opera
     let source = Source { bytes: file.bytes.clone(), sha256: file.sha256, complexity: file.inspection.complexity };
     let (component, _) = stager.compilation.compile(source, &Progress::default()).await?;
     let (config, grants, binds) = match manifest {
-        Some(manifest) => (manifest.config, file.declared.effective(&manifest.grants), manifest.binds),
+        Some(Manifest { config, grants, binds, limits, .. }) => {
+            let name = operator.binding.as_deref().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+            let binds = apply_wanted_limits(binds, &limits, &file.declared.limits, &name)?;
+            (config, file.declared.effective(&grants), binds)
+        }
         None => (serde_json::Map::new(), all, Vec::new()),
     };
     Ok(Runner {
@@ -32,6 +39,7 @@ pub(super) async fn load(stager: &Stager, file: &ComponentFile, operator: &Opera
         needed: imports::needed(&file.inspection.imports),
         secrets: Secrets::new(operator.secrets_dir.clone()),
         binds,
+        limits: file.declared.limits.clone(),
         is_muted: false,
     })
 }

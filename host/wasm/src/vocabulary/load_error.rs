@@ -100,6 +100,14 @@ pub enum LoadError {
         /// Where the line belongs.
         place: String,
     },
+    /// L06.
+    #[error("{wants}, in `{file}`")]
+    LimitsDenied {
+        /// All limits that the manifest wants beyond the defaults, each with the line that gives it.
+        wants: String,
+        /// The binding file.
+        file: String,
+    },
     /// L07.
     #[error("`{file}` cannot be used: {}", faults.join("; "))]
     ManifestInvalid {
@@ -284,7 +292,7 @@ impl LoadError {
             Self::CompileFailed { .. } | Self::Quarantined { .. } | Self::CompilerUnavailable { .. } => "L03",
             Self::UnsupportedInterface { .. } | Self::NoHook | Self::WrongTypes { .. } => "L04",
             Self::UnknownImport { .. } => "L05",
-            Self::CapabilityDenied { .. } => "L06",
+            Self::CapabilityDenied { .. } | Self::LimitsDenied { .. } => "L06",
             Self::ManifestInvalid { .. }
             | Self::ComponentManifestInvalid { .. }
             | Self::BindingMissing { .. }
@@ -318,6 +326,7 @@ impl LoadError {
             Self::UnsupportedInterface { .. } | Self::NoHook | Self::WrongTypes { .. } => "unsupported-interface",
             Self::UnknownImport { .. } => "unknown-import",
             Self::CapabilityDenied { .. } => "capability-denied",
+            Self::LimitsDenied { .. } => "limits-denied",
             Self::ManifestInvalid { .. } | Self::ComponentManifestInvalid { .. } | Self::BadName { .. } => {
                 "manifest-invalid"
             }
