@@ -19,6 +19,7 @@ mod registry;
 mod resolving;
 mod rollback;
 mod rollouts;
+mod running;
 mod samples;
 mod scaffolds;
 mod shared_values;

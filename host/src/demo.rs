@@ -1,12 +1,15 @@
 //! `yardarm demo`: the gateway against a fake LaunchDarkly and a fake Harness inside the process, with sample plugins.
 //!
-//! The clouds are those that the tests use. Everything listens on loopback, and nothing leaves the machine.
+//! The clouds are those that the tests use. Everything listens on loopback, and nothing leaves the machine. `yardarm plugin
+//! run` uses the same clouds, and the requests of `traffic`.
 
+pub(crate) mod clouds;
 mod harness;
-mod http;
+pub(crate) mod http;
 mod launchdarkly;
 mod plugins;
 mod tour;
+pub(crate) mod traffic;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,25 +17,15 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use yardarm_fake_clouds::{FakeHarness, FakeLaunchDarkly};
 
+use self::clouds::Clouds;
 use crate::config::{self, Config, LogConfig, Overrides};
 use crate::gateway::Gateway;
 use crate::logging;
 use crate::process::{Request, Signals, failed, stop};
 
-/// Texts that a flag of each vendor serves in turn.
-const BANNERS: [&str; 4] = ["Welcome aboard", "Fair winds", "Land ahoy", "All hands on deck"];
-const COLOURS: [&str; 3] = ["teal", "coral", "navy"];
-
 /// Time between two changes of a flag.
 const CHANGE_INTERVAL: Duration = Duration::from_secs(3);
-
-/// The fakes of both vendors' services.
-struct Clouds {
-    launchdarkly: FakeLaunchDarkly,
-    harness: FakeHarness,
-}
 
 /// Options of the demo.
 #[derive(Debug)]
@@ -61,8 +54,7 @@ pub async fn run(options: DemoOptions) -> ExitCode {
                 }
             };
             tokio::select! {
-                () = launchdarkly::keep_changing(&clouds.launchdarkly, CHANGE_INTERVAL) => (),
-                () = harness::keep_changing(&clouds.harness, CHANGE_INTERVAL) => (),
+                () = clouds.keep_changing(CHANGE_INTERVAL) => (),
                 () = until_end(&mut signals, &gateway) => (),
                 () = end => (),
                 error = gateway.failure() => tracing::error!(%error, "the demo ends"),
@@ -91,7 +83,7 @@ async fn start(options: &DemoOptions) -> anyhow::Result<(Gateway, Clouds, Signal
     // Life-cycle lines would hide the output of the demo, so only warnings and errors are logged.
     logging::start(&LogConfig { level: "warn".to_owned(), is_json: false })?;
     tour::print("starting a fake LaunchDarkly and a fake Harness inside this process …");
-    let clouds = Clouds { launchdarkly: launchdarkly::cloud().await, harness: harness::cloud().await };
+    let clouds = Clouds::start("demo-harness").await;
     let found = plugins::prepare(&options.plugins, &options.samples)?;
     tour::print(&found.to_string());
     tour::print("starting the gateway (the first time, plugins are compiled) …");
@@ -103,7 +95,6 @@ async fn start(options: &DemoOptions) -> anyhow::Result<(Gateway, Clouds, Signal
 }
 
 fn config(options: &DemoOptions, clouds: &Clouds) -> anyhow::Result<Config> {
-    let (url, harness_url) = (clouds.launchdarkly.url(), clouds.harness.url());
     let variables = [
         ("YARDARM_SERVER_LISTEN", free(options.listen).to_string()),
         ("YARDARM_ADMIN_LISTEN", free(options.admin).to_string()),
@@ -111,28 +102,11 @@ fn config(options: &DemoOptions, clouds: &Clouds) -> anyhow::Result<Config> {
         ("YARDARM_PLUGINS_DIR", options.plugins.display().to_string()),
         ("YARDARM_PLUGINS_RECHECK_WINDOW", "1s".to_owned()),
         ("YARDARM_SHUTDOWN_DRAIN", "500ms".to_owned()),
-        ("YARDARM_LAUNCHDARKLY_STREAM_URI", url.clone()),
-        ("YARDARM_LAUNCHDARKLY_BASE_URI", url.clone()),
-        ("YARDARM_LAUNCHDARKLY_EVENTS_URI", url),
-        ("YARDARM_LAUNCHDARKLY_SEND_EVENTS", "true".to_owned()),
-        ("YARDARM_LAUNCHDARKLY_EVENTS_FLUSH_INTERVAL", "1s".to_owned()),
-        ("YARDARM_LAUNCHDARKLY_HEARTBEAT_INTERVAL", "15s".to_owned()),
-        ("YARDARM_LAUNCHDARKLY_ENVIRONMENTS_0_NAME", "demo".to_owned()),
-        ("YARDARM_LAUNCHDARKLY_ENVIRONMENTS_0_SDK_KEY", launchdarkly::SDK_KEY.to_owned()),
-        ("YARDARM_LAUNCHDARKLY_ENVIRONMENTS_0_MOBILE_KEY", launchdarkly::MOBILE_KEY.to_owned()),
-        ("YARDARM_LAUNCHDARKLY_ENVIRONMENTS_0_ENV_ID", launchdarkly::ENV_ID.to_owned()),
-        ("YARDARM_HARNESS_CLIENT_SERVICE", harness_url.clone()),
-        ("YARDARM_HARNESS_ADMIN_SERVICE", harness_url.clone()),
-        ("YARDARM_HARNESS_METRIC_SERVICE", harness_url),
-        ("YARDARM_HARNESS_METRIC_POST_INTERVAL", "1s".to_owned()),
-        ("YARDARM_HARNESS_ACCOUNT", "demo".to_owned()),
-        ("YARDARM_HARNESS_ORGANIZATION", "demo".to_owned()),
-        ("YARDARM_HARNESS_ADMIN_TOKEN", FakeHarness::ADMIN_TOKEN.to_owned()),
-        ("YARDARM_HARNESS_ENVIRONMENTS_0_API_KEY", harness::API_KEY.to_owned()),
     ];
     // Plugins of the demo can be controlled like those of any gateway.
     let token = std::env::var("YARDARM_ADMIN_TOKEN").ok().map(|token| ("YARDARM_ADMIN_TOKEN", token));
-    let variables = variables.into_iter().chain(token).map(|(name, value)| (name.to_owned(), value)).collect();
+    let variables = clouds.settings("demo").into_iter().chain(variables).chain(token);
+    let variables = variables.map(|(name, value)| (name.to_owned(), value)).collect();
     // A `yardarm.toml` in the working directory is not read.
     Ok(config::load_without_file(&Overrides::of_program(variables))?.config)
 }

@@ -20,7 +20,7 @@ use yardarm_harness::Harness;
 use yardarm_launchdarkly::LaunchDarkly;
 use yardarm_vendor::side::{Parts, StartError};
 use yardarm_vendor::upstream::UpstreamTls;
-use yardarm_wasm::PluginFolder;
+use yardarm_wasm::{FolderStatus, PluginFolder};
 
 use crate::admin;
 use crate::capacity::Capacity;
@@ -226,6 +226,12 @@ impl Gateway {
     /// Waits until every plugin that was in the folder at the start is active or rejected.
     pub async fn plugins_loaded(&self) {
         self.state.plugins.loaded().await;
+    }
+
+    /// Returns the state of the plugin folder and of each plugin.
+    #[must_use]
+    pub fn plugin_status(&self) -> FolderStatus {
+        self.state.plugins.status()
     }
 
     /// Serves the LaunchDarkly environments that `config` lists, unless they come from another source.

@@ -58,12 +58,32 @@ pub fn start(config: &LogConfig) -> anyhow::Result<()> {
         (false, false) => Format::Plain,
         (false, true) => Format::Coloured,
     };
-    let cannot = |error: &dyn std::fmt::Display| anyhow::anyhow!("the log cannot be set up: {error}");
-    let (filter, handle) = reload::Layer::new(filter);
-    let layer = LogLayer::new(format, {
+    let sink = {
         let writer = writer.clone();
         move |line: &str| writer.push(line.as_bytes())
-    });
+    };
+    set_up(filter, format, sink, writer)
+}
+
+/// Sets up the log with lines in JSON that `sink` receives in place of standard error. It must not wait.
+///
+/// # Errors
+/// When the filter is malformed, a log is set up already, or its thread cannot be started.
+pub fn start_with(level: &str, sink: impl Fn(&str) + Send + Sync + 'static) -> anyhow::Result<()> {
+    // For messages of commands, which are no lines of the log.
+    let writer = LineWriter::start(Output::StandardError, "log writer", |_| ())?;
+    set_up(parse(level)?, Format::Json, sink, writer)
+}
+
+fn set_up(
+    filter: EnvFilter,
+    format: Format,
+    sink: impl Fn(&str) + Send + Sync + 'static,
+    writer: LineWriter,
+) -> anyhow::Result<()> {
+    let cannot = |error: &dyn std::fmt::Display| anyhow::anyhow!("the log cannot be set up: {error}");
+    let (filter, handle) = reload::Layer::new(filter);
+    let layer = LogLayer::new(format, sink);
     tracing_subscriber::registry().with(filter).with(layer).try_init().map_err(|error| cannot(&error))?;
     let set_filter = Box::new(move |filter| Ok(handle.reload(filter)?));
     LOG.set(Log { writer, set_filter }).map_err(|_| cannot(&"there is one already"))

@@ -28,7 +28,7 @@ fn repository() -> PathBuf {
 /// Returns the folder of tools that `make example-plugins` installs; `None` with a note if they are not there, which fails in
 /// CI.
 #[expect(clippy::print_stderr, reason = "a skipped test prints a note")]
-fn tools(lang: &str, tool: &str) -> Option<PathBuf> {
+pub(super) fn tools(lang: &str, tool: &str) -> Option<PathBuf> {
     let folder = repository().join("examples/plugins/.tools");
     if folder.join(tool).exists() {
         return Some(folder);

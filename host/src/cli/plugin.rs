@@ -17,6 +17,8 @@ mod pack;
 #[cfg(feature = "registry")]
 mod pull;
 mod replay;
+#[cfg(feature = "demo")]
+mod run;
 mod schema;
 mod sign;
 mod table;
@@ -57,6 +59,9 @@ enum PluginCommand {
     Pack(pack::PackArgs),
     /// Run the cases of a plugin and print the differences
     Test(test::TestArgs),
+    /// Run a plugin in a gateway with fake clouds and fake SDKs; build and swap it whenever a source is saved
+    #[cfg(feature = "demo")]
+    Run(run::RunArgs),
     /// Measure time, memory and instructions of the calls in the cases
     Bench(bench::BenchArgs),
     /// Compare two versions of a plugin: what they want, and what they reply
@@ -109,6 +114,8 @@ impl PluginArgs {
             PluginCommand::Check(args) => check::run(args, format).await,
             PluginCommand::Pack(args) => pack::run(args, format).await,
             PluginCommand::Test(args) => test::run(args, format).await,
+            #[cfg(feature = "demo")]
+            PluginCommand::Run(args) => Box::pin(run::run(args, format)).await,
             PluginCommand::Bench(args) => bench::run(args, format).await,
             PluginCommand::Diff(args) => diff::run(args, format).await,
             #[cfg(feature = "registry")]

@@ -5,16 +5,16 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use yardarm_fake_clouds::FakeHarness;
 
-use super::{BANNERS, COLOURS};
+use super::clouds::{BANNERS, COLOURS};
 
 /// Key and ID of the environment, which are valid for the fake only.
 pub(super) const API_KEY: &str = "00000000-demo-4000-8000-000000000003";
 pub(super) const ENVIRONMENT: &str = "00000000-0000-4000-8000-000000000004";
 
 /// Starts a fake with one environment.
-pub(super) async fn cloud() -> FakeHarness {
+pub(super) async fn cloud(name: &str) -> FakeHarness {
     let cloud = FakeHarness::start().await;
-    cloud.adds_environment(ENVIRONMENT, "demo-harness", [API_KEY]);
+    cloud.adds_environment(ENVIRONMENT, name, [API_KEY]);
     cloud.puts(ENVIRONMENT, [banner(1, 0), colour(1, 0), checkout(1)], [beta()]);
     cloud
 }

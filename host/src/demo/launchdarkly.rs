@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use yardarm_fake_clouds::FakeLaunchDarkly;
 
-use super::{BANNERS, COLOURS};
+use super::clouds::{BANNERS, COLOURS};
 
 /// Keys of the environment, which are valid for the fake only.
 pub(super) const SDK_KEY: &str = "sdk-00000000-demo-demo-demo-000000000001";

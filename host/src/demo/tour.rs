@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
-use super::Clouds;
+use super::clouds::Clouds;
 use super::harness::{API_KEY, ENVIRONMENT};
 use super::http::{self, Sse};
 use super::launchdarkly::{ENV_ID, MOBILE_KEY, SDK_KEY};

@@ -98,6 +98,8 @@ impl Pool {
 
     /// Keeps an instance for later calls.
     pub(crate) fn put(&self, environment: &EnvironmentLabel, instance: Instance) {
+        let guest = instance.store.data();
+        guest.plugin.counters.instances.measure(guest.memory.used);
         let mut idle = self.lock();
         let old = (idle.len() >= self.limit).then(|| idle.remove(0));
         idle.push((environment.clone(), instance));

@@ -94,7 +94,7 @@ crate::catalog! {
     PLUGIN_INSTANCES_CREATED = counter("yardarm_plugin_instances_created_total", ["plugin"], "Instances created.");
     PLUGIN_INSTANCES_ALIVE = gauge("yardarm_plugin_instances_alive", ["plugin"], "Instances alive.");
     PLUGIN_MEMORY_PEAK = gauge("yardarm_plugin_memory_peak_bytes", ["plugin"],
-        "Largest linear memory of any instance at its end, in bytes.");
+        "Largest linear memory of any instance after a call or at its end, in bytes.");
     PLUGIN_LOG_LINES_DROPPED = counter("yardarm_plugin_log_lines_dropped_total", ["plugin"],
         "Log lines of the plugin that were dropped because they exceeded its limit.");
     PLUGIN_REPORTS_DROPPED = counter("yardarm_plugin_reports_dropped_total", ["plugin"],

@@ -92,6 +92,12 @@ impl ToolError {
         Self { file, gateway: None, code: None, class: None, text: text.to_string() }
     }
 
+    /// Creates an error about no file in particular.
+    #[cfg(feature = "demo")]
+    pub(super) fn general(text: impl Into<String>) -> Self {
+        Self { file: None, gateway: None, code: None, class: None, text: text.into() }
+    }
+
     /// Creates the error for what a running gateway has refused, or for its silence.
     pub(super) fn of_gateway(address: &AdminAddress, text: impl Into<String>) -> Self {
         Self { file: None, gateway: Some(address.to_string()), code: None, class: None, text: text.into() }
@@ -130,12 +136,17 @@ pub(super) fn conclude<R: Report>(format: Format, result: Result<R, ToolError>) 
             if is_fine { ExitCode::SUCCESS } else { ToolExit::Refused.into() }
         }
         Err(error) => {
-            match format {
-                Format::Text => logging::print_error(&format!("error: {error}")),
-                Format::Json => print_json(&FailedDocument { is_fine: false, error: &error }),
-            }
+            print_failure(format, &error);
             ToolExit::Refused.into()
         }
+    }
+}
+
+/// Prints why a tool has no result.
+pub(super) fn print_failure(format: Format, error: &ToolError) {
+    match format {
+        Format::Text => logging::print_error(&format!("error: {error}")),
+        Format::Json => print_json(&FailedDocument { is_fine: false, error }),
     }
 }
 

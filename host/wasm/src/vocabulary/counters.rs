@@ -87,7 +87,7 @@ pub struct InstanceMetrics {
     pub created: u64,
     /// Alive now.
     pub alive: u64,
-    /// Largest linear memory of any instance at its end, in bytes.
+    /// Largest linear memory of any instance after a call or at its end, in bytes.
     pub peak_memory_bytes: u64,
 }
 
@@ -226,6 +226,11 @@ impl InstanceMeter {
 
     pub(crate) fn gone(&self, memory: usize) {
         self.gone.fetch_add(1, Ordering::Relaxed);
+        self.measure(memory);
+    }
+
+    /// Takes note of the memory of an instance after a call.
+    pub(crate) fn measure(&self, memory: usize) {
         self.peak_memory.fetch_max(memory as u64, Ordering::Relaxed);
     }
 
