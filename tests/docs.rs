@@ -1,5 +1,7 @@
 //! The documentation matches the program: settings, shell lines, the demo, the page.
 
+mod interface;
+
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;

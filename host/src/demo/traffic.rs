@@ -103,7 +103,7 @@ impl Traffic {
     }
 }
 
-/// Returns the requests of one round, each kind once; `token` is the one that the SDKs of Harness have.
+/// Returns the requests of one round, each kind once; `token` is what the SDKs of Harness send.
 fn requests(round: usize, token: &str) -> Vec<SdkRequest> {
     let (user, context) = USERS[round % USERS.len()];
     let key = |key: &str| vec![format!("Authorization: {key}")];

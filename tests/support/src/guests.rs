@@ -192,7 +192,7 @@ impl Guest {
             let mut text =
                 std::fs::read_to_string(&path)?.replace("plugin@0.1.0", &format!("plugin@{}", self.interface));
             if self.has_wrong_types {
-                text = text.replace("rate-limited, unavailable }", "rate-limited, unavailable, bored }");
+                text = text.replace("        unavailable,\n    }", "        unavailable,\n        bored,\n    }");
             }
             wit.push_str(&path.display().to_string(), &text);
         }

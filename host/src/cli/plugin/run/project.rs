@@ -103,8 +103,8 @@ fn default_command(folder: &Path) -> Option<&'static str> {
     SCRIPTS.iter().find(|(script, _)| folder.join(script).is_file()).map(|(_, command)| *command)
 }
 
-/// Returns the component that a folder of sources becomes: the first target NAME.wasm of its Makefile, or else the one that
-/// its binding file belongs to.
+/// Returns the component that a folder of sources becomes: the first target NAME.wasm of its Makefile, or else that of its
+/// only binding file.
 fn component_of(folder: &Path) -> Result<PathBuf, ToolError> {
     let makefiles = SCRIPTS.iter().filter(|(_, command)| *command == "make");
     let targets = makefiles.filter_map(|(script, _)| std::fs::read_to_string(folder.join(script)).ok());
