@@ -13,6 +13,7 @@ mod guards;
 mod hostile;
 mod languages;
 mod manual;
+mod museum;
 mod panics;
 mod payloads;
 mod registry;
