@@ -12,6 +12,7 @@ mod folder;
 mod guards;
 mod hostile;
 mod languages;
+mod least_privilege;
 mod manual;
 mod museum;
 mod panics;

@@ -56,7 +56,7 @@ pub struct Guest {
 }
 
 /// Host functions, imported if a fragment calls them: marker, interface, name, type.
-const IMPORTS: [(&str, &str, &str, &str); 21] = [
+const IMPORTS: [(&str, &str, &str, &str); 24] = [
     ("$log", "log", "log", "(param i32 i32 i32)"),
     ("$counter_add", "metrics", "counter-add", "(param i32 i32 i64 i32 i32 i32)"),
     ("$now_ms", "clock", "now-ms", "(result i64)"),
@@ -64,12 +64,15 @@ const IMPORTS: [(&str, &str, &str, &str); 21] = [
     ("$request_header", "request", "[method]request.header", "(param i32 i32 i32 i32)"),
     ("$request_credential", "request", "[method]request.credential", "(param i32 i32)"),
     ("$request_client_address", "request", "[method]request.client-address", "(param i32 i32)"),
+    ("$request_peer_address", "request", "[method]request.peer-address", "(param i32 i32)"),
+    ("$request_forwarded_for", "request", "[method]request.forwarded-for", "(param i32 i32)"),
     ("$request_path", "request", "[method]request.path", "(param i32 i32)"),
     ("$request_query", "request", "[method]request.query", "(param i32 i32)"),
     ("$request_id", "request", "[method]request.id", "(param i32 i32)"),
     ("$request_identity", "request", "[method]request.identity", "(param i32 i32)"),
     ("$batch_len", "events", "[method]batch.len", "(param i32) (result i32)"),
     ("$batch_get", "events", "[method]batch.get", "(param i32 i32 i32)"),
+    ("$context_key", "context", "[method]context.key", "(param i32 i32 i32 i32)"),
     ("$context_attribute", "context", "[method]context.attribute", "(param i32 i32 i32 i32 i32 i32)"),
     ("$item_set_get", "items", "[method]item-set.get", "(param i32 i32 i32)"),
     ("$item_set_other", "items", "[method]item-set.other", "(param i32 i32 i32 i32 i32 i32)"),
@@ -81,16 +84,23 @@ const IMPORTS: [(&str, &str, &str, &str); 21] = [
 ];
 
 /// Functions of WASI, imported if a fragment calls them: marker, interface, name, type.
-const WASI_IMPORTS: [(&str, &str, &str, &str); 2] = [
+const WASI_IMPORTS: [(&str, &str, &str, &str); 5] = [
     ("$wasi_now", "wasi:clocks/wall-clock", "now", "(param i32)"),
     ("$wasi_random", "wasi:random/random", "get-random-u64", "(result i64)"),
+    ("$wasi_environment", "wasi:cli/environment", "get-environment", "(param i32)"),
+    ("$wasi_arguments", "wasi:cli/environment", "get-arguments", "(param i32)"),
+    ("$wasi_folders", "wasi:filesystem/preopens", "get-directories", "(param i32)"),
 ];
 
 /// The declarations of these functions.
-const WASI: [&str; 2] = [
+const WASI: [&str; 4] = [
     "package wasi:clocks@0.2.0; interface wall-clock { record datetime { seconds: u64, nanoseconds: u32 } \
      now: func() -> datetime; }",
     "package wasi:random@0.2.0; interface random { get-random-u64: func() -> u64; }",
+    "package wasi:cli@0.2.0; interface environment { get-environment: func() -> list<tuple<string, string>>; \
+     get-arguments: func() -> list<string>; }",
+    "package wasi:filesystem@0.2.0; interface types { resource descriptor; } interface preopens { \
+     use types.{descriptor}; get-directories: func() -> list<tuple<descriptor, string>>; }",
 ];
 
 /// A resource that a hook is passed: name of the parameter, interface, name.
@@ -222,7 +232,8 @@ impl Guest {
                 .iter()
                 .map(|(hook, _)| format!("include yardarm:plugin/{}-plugin@{};", hook.interface(), self.interface)),
         );
-        lines.extend(self.wasi_imports().map(|(_, interface, ..)| format!("import {interface}@0.2.0;")));
+        let wasi: BTreeSet<&str> = self.wasi_imports().map(|(_, interface, ..)| *interface).collect();
+        lines.extend(wasi.into_iter().map(|interface| format!("import {interface}@0.2.0;")));
         if self.has_foreign_import {
             lines.push("import acme:things/stuff@1.0.0;".to_owned());
         }

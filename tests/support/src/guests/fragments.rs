@@ -45,6 +45,16 @@ fragments! {
     SPIN = "spin.wat";
     /// `request-auth`: allows after it has read the wall clock and a random number through WASI.
     READ_WASI = "read-wasi.wat";
+    /// `request-auth`: logs, counts and replies with all that it can read of the request and of the process.
+    LEAK_REQUEST = "leak-request.wat";
+    /// `event-filter`: logs and counts what it can read. Together with the one before, like the following ones.
+    LEAK_EVENTS = "leak-events.wat";
+    /// `payload-transform`: logs and counts what it can read.
+    LEAK_ITEMS = "leak-items.wat";
+    /// `context-enrichment`: logs and counts what it can read.
+    LEAK_CONTEXT = "leak-context.wat";
+    /// `evaluation-transform`: logs and counts what it can read. Together with the one before as well.
+    LEAK_RESULTS = "leak-results.wat";
     /// `request-auth`: allows after it has counted in 26 series, `aA` to `aZ`.
     COUNT_SERIES = "count-series.wat";
     /// Any hook: never returns and calls the host all the time.
@@ -174,6 +184,10 @@ mod tests {
             "publish-count.wat" | "publish-fetched.wat" => GuestHook::Background,
             "post-first.wat" => GuestHook::ChangeListener,
             "resolve-query.wat" => GuestHook::RouteResolver,
+            "leak-events.wat" => GuestHook::EventFilter,
+            "leak-items.wat" => GuestHook::PayloadTransform,
+            "leak-context.wat" => GuestHook::ContextEnrichment,
+            "leak-results.wat" => GuestHook::EvaluationTransform,
             _ => GuestHook::RequestAuth,
         }
     }
@@ -181,7 +195,14 @@ mod tests {
     #[test]
     fn every_fragment_becomes_a_component() {
         for (file, fragment) in ALL_FRAGMENTS {
-            let guest = Guest::new("zoo").hook(hook_of(file), fragment);
+            let others: &[(&str, &str)] = match *file {
+                "leak-results.wat" => &[("leak-request.wat", LEAK_REQUEST), ("leak-context.wat", LEAK_CONTEXT)],
+                "leak-events.wat" | "leak-items.wat" | "leak-context.wat" => &[("leak-request.wat", LEAK_REQUEST)],
+                _ => &[],
+            };
+            let guest =
+                others.iter().fold(Guest::new("zoo"), |guest, (file, fragment)| guest.hook(hook_of(file), fragment));
+            let guest = guest.hook(hook_of(file), fragment);
             guest.component().unwrap_or_else(|error| panic!("{file}: {error:?}"));
         }
     }
