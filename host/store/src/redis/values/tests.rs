@@ -52,6 +52,25 @@ async fn nothing_is_left_of_values_that_are_gone() {
 }
 
 #[tokio::test]
+async fn values_that_the_database_has_evicted_are_gone_and_harm_no_others() {
+    let Some(server) = RedisServer::start() else { return };
+    let values = values(&server, NO_LIMITS);
+    let hour = Some(Duration::from_secs(3_600));
+    values.set("n", ("a", b"1"), hour, LIMIT).await.unwrap();
+    server.ask(&["DEL", "p:kv:{n}"]);
+    assert_eq!(values.get("n", "a", LIMIT).await.unwrap(), None);
+    values.set("n", ("b", b"1"), None, LIMIT).await.unwrap();
+    assert_eq!(server.ask(&["TTL", "p:kv:{n}"]), yardarm_testkit::Reply::Number(-1), "it has no end");
+
+    values.set("n", ("a", b"1"), Some(Duration::from_millis(20)), LIMIT).await.unwrap();
+    server.ask(&["DEL", "p:kv:{n}:ends"]);
+    tokio::time::sleep(Duration::from_millis(40)).await;
+    assert_eq!(values.get("n", "a", LIMIT).await.unwrap(), None);
+    assert_eq!(values.increment("n", ("a", 5), hour, LIMIT).await.unwrap(), 5);
+    assert!(values.get("n", "b", LIMIT).await.unwrap().is_some());
+}
+
+#[tokio::test]
 async fn thousands_of_values_that_are_gone_make_room() {
     let Some(server) = RedisServer::start() else { return };
     let values = values(&server, ValueLimits { keys: 2_500, bytes: 1 << 20 });

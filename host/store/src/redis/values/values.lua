@@ -72,8 +72,11 @@ end
 
 -- Writes a value with its end; returns whether there was room.
 local function write(bytes, last)
-    redis.call('HSETNX', values, '#version', '0')
-    redis.call('HSETNX', values, '#bytes', '0')
+    if redis.call('HSETNX', values, '#version', '0') == 1 then
+        redis.call('HSET', values, '#bytes', '0')
+        -- A database that is full may have evicted the values and not their ends.
+        redis.call('DEL', ends)
+    end
     local size = #key + #bytes
     local entry, fits
     repeat
