@@ -58,6 +58,15 @@ fn wrong_values_are_named_with_their_keys() {
             "[[launchdarkly.environments]]\nname = \"a\"\nsdk_key = \"sdk-canary-1\"\n[[launchdarkly.environments]]\nname = \"a\"\nsdk_key = \"sdk-canary-1\"",
             &["there is another environment named `a`", "another environment has the same key"],
         ),
+        (
+            "[plugins.kv_redis]\nprefix = \"a\"",
+            &["`plugins.kv_redis.url`", "is required where other settings of this database are given"],
+        ),
+        (
+            "[plugins.kv_redis]\nurl = \"http://canary@host\"\nprefix = \"{a}\"",
+            &["`plugins.kv_redis.url`", "rediss://", "`plugins.kv_redis.prefix`", "without braces"],
+        ),
+        ("[plugins]\nfingerprint_key = \"canary\"", &["`plugins.fingerprint_key`", "must have 16 bytes or more"]),
         // Docker keeps the quotes of variables in an environment file.
         (
             "[[launchdarkly.environments]]\nname = \"a\"\nsdk_key = \"\\\"sdk-canary\\\"\"",
