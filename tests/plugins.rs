@@ -25,6 +25,7 @@ mod running;
 mod samples;
 mod scaffolds;
 mod shared_values;
+mod spans;
 mod start;
 mod states;
 mod swaps;

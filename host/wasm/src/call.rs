@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
 use yardarm_core::hooks::{LoggedCall, RequestId};
 use yardarm_core::supervisor::{self, fault_point};
 use yardarm_core::{EnvironmentLabel, InternalError, Lifecycle};
@@ -60,10 +62,40 @@ impl BindingInstance {
         budget: Duration,
         check: impl FnOnce(A::Reply) -> Result<T, CallError>,
     ) -> Result<T, CallError> {
+        let span = self.span();
+        self.call_in_span(environment, ask, budget, check, &span).instrument(span.clone()).await
+    }
+
+    /// Returns the span of a call, in that of its request. It is not made below the level `debug`.
+    fn span(&self) -> Span {
+        let context = &self.guest.context;
+        tracing::debug_span!(
+            "plugin call",
+            plugin = %context.name,
+            version = %context.version.version,
+            generation = context.version.generation,
+            hook = %self.bind.hook,
+            outcome = Empty,
+            us = Empty,
+            cpu_us = Empty,
+            bytes_in = Empty,
+            bytes_out = Empty
+        )
+    }
+
+    async fn call_in_span<A: HookCall, T>(
+        self: &Arc<Self>,
+        environment: &EnvironmentLabel,
+        ask: &A,
+        budget: Duration,
+        check: impl FnOnce(A::Reply) -> Result<T, CallError>,
+        span: &Span,
+    ) -> Result<T, CallError> {
         let started = Instant::now();
         let Some(permit) = self.breaker.admit() else {
             let error = CallError::BreakerOpen;
             self.record(error.outcome(), started.elapsed());
+            end_span(span, error.outcome(), (started.elapsed(), Duration::ZERO));
             self.log(ask, error.outcome(), Some(error.to_string()), (started.elapsed(), Duration::ZERO));
             self.remember(&error, environment, ask.request_id());
             return Err(error);
@@ -85,6 +117,7 @@ impl BindingInstance {
         let failed = result.as_ref().err().map(CallError::outcome);
         if let Some(outcome) = failed.or(outcome) {
             self.record(outcome, ended - started);
+            end_span(span, outcome, (ended - started, cost.time.get()));
             if is_logged {
                 let text = result.as_ref().err().map(ToString::to_string).or(summary);
                 self.log(ask, outcome, text, (ended - started, cost.time.get()));
@@ -253,6 +286,19 @@ impl CallError {
         }
     }
 }
+
+/// Completes the span of a call, and logs it.
+fn end_span(span: &Span, outcome: Outcome, (took, time): (Duration, Duration)) {
+    if !span.is_disabled() {
+        span.record("outcome", outcome.name()).record("us", micros(took)).record("cpu_us", micros(time));
+        tracing::debug!("plugin called");
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
 /// Adds a call to the log of its request, if it has one. Times are those from the call to its end, and of the processor.
 pub(crate) fn log_call<A: HookCall>(
     ask: &A,
@@ -263,7 +309,6 @@ pub(crate) fn log_call<A: HookCall>(
 ) {
     let Some(facts) = ask.request() else { return };
     let Some(log) = &facts.call_log else { return };
-    let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     log.add(LoggedCall {
         request: facts.id.to_string(),
         environment: facts.environment.to_string(),

@@ -248,8 +248,8 @@ impl PluginFolder {
         self.view().metrics()
     }
 
-    /// Returns the failed calls of a plugin that are kept, the newest first; `None` if none are kept at all. Its name is the
-    /// one that it declares, or that of its file without extension.
+    /// Returns the failed calls of a plugin that are kept, the newest first; `None` if none are kept at all. It is named
+    /// as it declares, or as its file without extension.
     #[must_use]
     pub fn captures(&self, name: &str) -> Option<Vec<Capture>> {
         let captures = self.captures.as_ref()?;

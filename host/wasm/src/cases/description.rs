@@ -95,7 +95,7 @@ fn set_environment(case: &mut Case, label: &EnvironmentLabel) {
 }
 
 fn item(head: &ItemHead, body: Option<Map<String, Value>>) -> CaseItem {
-    // An item without a body is one that was deleted.
+    // Without a body, an item counts as deleted.
     let body = body.or_else(|| (!head.is_deleted).then(Map::new));
     CaseItem { kind: head.kind.to_owned(), key: head.key.to_string(), version: Some(head.version), body }
 }

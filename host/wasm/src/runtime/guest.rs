@@ -268,8 +268,13 @@ impl Instance {
         let answer = deadlines.wait(time.measure(ask.ask(self))).await.ok_or(CallError::Deadline)?;
         let answer = answer.map_err(|error| CallError::of(&error))?;
         let answer = answer.map_err(|error| self.store.data().plugin.redacted(error));
-        let limit = ask.output_limit(self.store.data().lent);
-        Ok(answer.and_then(|reply| match A::output_size(&reply) {
+        let lent = self.store.data().lent;
+        let limit = ask.output_limit(lent);
+        let size = answer.as_ref().map_or(0, A::output_size);
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            tracing::Span::current().record("bytes_in", lent).record("bytes_out", size);
+        }
+        Ok(answer.and_then(|reply| match size {
             size if size > limit => Err(CallError::OutputTooLarge { size, limit }),
             _ => Ok(reply),
         }))

@@ -173,7 +173,7 @@ impl KvSpace {
         let Place::Local(space) = &self.0 else { return };
         space.clear();
         for (key, value) in values {
-            // A value that does not fit is one that the plugin could not have stored.
+            // The plugin could not have stored a value that does not fit.
             let _ = check(key, value.as_bytes()).and_then(|()| space.set(key, value.clone().into_bytes(), None));
         }
     }

@@ -1,4 +1,4 @@
-//! How a new version takes the place of the one that runs.
+//! How a new version takes the place of the running one.
 
 use std::time::Duration;
 

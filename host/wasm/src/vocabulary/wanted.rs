@@ -91,7 +91,7 @@ impl WantedGrant {
         Grants::default().add_wanted(&self.grant)
     }
 
-    /// Returns whether a grant, as [`Grants::names`] writes it, is one that the plugin wants.
+    /// Returns whether a grant, as [`Grants::names`] writes it, is wanted by the plugin.
     pub(crate) fn covers(&self, given: &str) -> bool {
         if let Some(pattern) = GrantPattern::parse(&self.grant) {
             return given.split_once(':').is_some_and(|(kind, value)| pattern.matches(kind, value));
