@@ -53,7 +53,7 @@ async fn a_plugin_beyond_its_share_waits_or_fails_and_others_are_served() {
     let (used, elapsed) = (cpu_seconds(&fixture, "hog"), began.elapsed().as_secs_f64());
     // What was saved up, what has flowed in since, and the calls that were in progress when it was used up.
     assert!(used < 1.0 + elapsed * SHARE + 0.5, "{used} s in {elapsed} s");
-    assert!(fixture.calls("hog", "allow") > 100 && fixture.calls("hog", "cpu-share") > 0, "some wait, and some fail");
+    assert!(fixture.calls("hog", "allow") > 20 && fixture.calls("hog", "cpu-share") > 0, "some wait, and some fail");
     assert_eq!((fixture.calls("light", "allow"), fixture.calls("light", "cpu-share")), (served, 0));
     assert!(served > 500, "{served}");
     let error = fixture.plugin("hog").last_errors.into_iter().find(|error| error.code == "C07").unwrap();
