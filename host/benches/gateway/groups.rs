@@ -7,6 +7,7 @@ pub(crate) mod events;
 pub(crate) mod footprint;
 pub(crate) mod growth;
 pub(crate) mod herd;
+pub(crate) mod languages;
 pub(crate) mod loading;
 pub(crate) mod multiplexed;
 pub(crate) mod put;

@@ -63,6 +63,7 @@ const GROUPS: &[Group] = &[
     (&["p16"], groups::request::measure),
     (&["p17"], groups::put::measure),
     (&["p18"], groups::bombs::measure),
+    (&["p19"], groups::languages::measure),
     (&["h1", "h2"], groups::herd::measure),
 ];
 
@@ -78,7 +79,7 @@ fn main() -> ExitCode {
 
 fn run(options: Options) -> Result<ExitCode> {
     if let Some(unknown) = options.only.iter().find(|it| GOALS.iter().all(|goal| goal.id != it.to_ascii_lowercase())) {
-        bail!("there is no goal `{unknown}`; `--only` takes a list such as `p1,p2,p10`, from p1 to p18, h1 and h2");
+        bail!("there is no goal `{unknown}`; `--only` takes a list such as `p1,p2,p10`, from p1 to p19, h1 and h2");
     }
     let mut bench = Bench { options, machine: Machine::prepare(), report: Report::default() };
     println!("measuring {}", bench.options.binary().display());

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context;
 use clap::Parser;
 
 /// Measures what the gateway costs and compares it with the project's goals.
@@ -53,6 +54,16 @@ impl Options {
     /// Returns the path of the gateway to measure.
     pub(crate) fn binary(&self) -> PathBuf {
         self.binary.clone().unwrap_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_yardarm")))
+    }
+
+    /// Returns the component of an example plugin, and its binding file.
+    pub(crate) fn example(&self, language: &str) -> anyhow::Result<(Vec<u8>, Vec<u8>)> {
+        let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/plugins")).join(language);
+        let read = |extension: &str| {
+            let file = folder.join(format!("{language}-event-filter.{extension}"));
+            std::fs::read(&file).with_context(|| format!("{}: run `make example-plugins`", file.display()))
+        };
+        Ok((read("wasm")?, read("toml")?))
     }
 
     /// Returns the component of a sample plugin.

@@ -1,0 +1,154 @@
+//! P19: the same event filter in every language: until it is active for the first time, what a call costs, and what memory
+//! it leaves behind.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use tokio::time::Instant;
+
+use crate::Bench;
+use crate::awake::Awake;
+use crate::cloud::Cloud;
+use crate::folder::Folder;
+use crate::goals::Figure;
+use crate::http::{self, KeepAlive};
+use crate::inputs;
+use crate::server::{Server, Setup, sdk_key};
+use crate::stats::Spread;
+
+const ENVIRONMENT: &str = "languages";
+/// Language, and its figures: call with one event, call with 100 events, first activation.
+type Row = (&'static str, Option<[Figure; 2]>, Option<Figure>);
+const LANGUAGES: [Row; 6] = [
+    ("wat", Some([Figure::TextOneEvent, Figure::TextBatch]), None),
+    ("c", Some([Figure::COneEvent, Figure::CBatch]), None),
+    ("rust", Some([Figure::RustOneEvent, Figure::RustBatch]), None),
+    ("javascript", None, Some(Figure::JavaScriptActivation)),
+    ("go", None, None),
+    ("python", None, Some(Figure::PythonActivation)),
+];
+const EVENT_BYTES: usize = 300;
+/// Batches do not overlap: the figure is that of one call, not of a queue.
+const PACE: Duration = Duration::from_millis(4);
+/// How long the allocator and the engine get to return memory of a plugin that is gone.
+const SETTLING: Duration = Duration::from_secs(5);
+
+/// What was measured of one language.
+struct Measured {
+    activation: f64,
+    one: Spread,
+    batch: Spread,
+    /// Resident MiB before, while the plugin runs, and after its removal.
+    memory: [f64; 3],
+}
+
+pub(crate) fn measure(bench: &mut Bench) -> Result<()> {
+    let mut notes = Vec::new();
+    let mut left = Vec::new();
+    for (language, calls, activation) in LANGUAGES {
+        let measured = measure_language(bench, language)?;
+        let Measured { activation: seconds, one, batch, memory: [before, with, after] } = measured;
+        let note = format!(
+            "{language}: active after {seconds:.2} s, call {one} us with one event and {batch} us with 100, resident \
+             {before:.0} MiB before, {with:.0} with it, {after:.0} after its removal"
+        );
+        if let Some([of_one, of_batch]) = calls {
+            bench.report.add(of_one, one.median, note.clone());
+            bench.report.add(of_batch, batch.median, String::new());
+        }
+        if let Some(figure) = activation {
+            bench.report.add(figure, seconds, note.clone());
+        }
+        left.push(after - before);
+        notes.push(note);
+    }
+    let most = left.iter().copied().fold(f64::MIN, f64::max);
+    bench.report.add(Figure::MemoryLeft, most, notes.join("; "));
+    Ok(())
+}
+
+/// Measures one language in a gateway of its own, which has never compiled the component.
+fn measure_language(bench: &Bench, language: &str) -> Result<Measured> {
+    let (component, binding) = bench.options.example(language)?;
+    let stem = format!("{language}-event-filter");
+    let cloud = Cloud::start()?;
+    cloud.puts(&sdk_key(ENVIRONMENT), &inputs::small());
+    let setup = Setup::new(&bench.options, &cloud.url(), &[ENVIRONMENT])?
+        .with("send_events = true")
+        .with("events_capacity = 1000000")
+        .with("events_flush_interval = \"500ms\"");
+    let server = setup.start()?;
+    server.settle()?;
+    let mut folder = Folder::new(setup.plugins(), &server)?;
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let before = mib(server.process().resident()?);
+
+    folder.put(&format!("{stem}.toml"), &binding)?;
+    let (generation, start) = (folder.generation()?, Instant::now());
+    folder.put(&format!("{stem}.wasm"), &component)?;
+    let (generation, row) = folder.wait_for(generation, &stem, "active")?;
+    let activation = start.elapsed().as_secs_f64();
+    ensure!(row["active"]["compiled_before"] == false, "the component was compiled before");
+
+    let _awake = Awake::start();
+    let (rounds, per_round) = bench.options.size((10, 50), (3, 20));
+    let [one, batch] = [1, 100].map(|count| -> Result<Spread> {
+        let events = serde_json::to_vec(&inputs::events(count, EVENT_BYTES))?;
+        let mut means = Vec::new();
+        for round in 0..=rounds {
+            let mean = mean_call(&server, &stem, &events, per_round)?;
+            if round > 0 {
+                means.push(mean);
+            }
+        }
+        Ok(Spread::of(&means))
+    });
+    let with = mib(server.process().resident()?);
+    for extension in ["toml", "wasm"] {
+        folder.remove(&format!("{stem}.{extension}"))?;
+    }
+    // An event filter is required, so its place fails closed until it is retired.
+    folder.put(&format!("{stem}.retired"), b"")?;
+    folder.wait_for(generation, &stem, "retired")?;
+    std::thread::sleep(SETTLING);
+    let after = mib(server.process().resident()?);
+    Ok(Measured { activation, one: one?, batch: batch?, memory: [before, with, after] })
+}
+
+/// Returns the mean microseconds of a call, as the gateway counts it.
+fn mean_call(server: &Server, plugin: &str, batch: &[u8], count: usize) -> Result<f64> {
+    let key = sdk_key(ENVIRONMENT);
+    let headers =
+        [("Authorization", key.as_str()), ("Content-Type", "application/json"), ("X-LaunchDarkly-Event-Schema", "4")];
+    let request = http::request("POST", "/bulk", &headers, batch);
+    let mut sdk = KeepAlive::open(server.sdks)?;
+    let mut operator = server.operator()?;
+    let before = calls(&mut operator, plugin)?;
+    for _ in 0..count {
+        let due = Instant::now() + PACE;
+        let (status, body) = sdk.send(&request)?;
+        ensure!(status == 202, "a batch was answered {status}: {}", String::from_utf8_lossy(body));
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+    }
+    let mut after = before;
+    server.wait("filtered batches", || {
+        after = calls(&mut operator, plugin)?;
+        Ok(after.0 >= before.0 + count as f64)
+    })?;
+    ensure!((after.2 - before.2 - count as f64).abs() < 0.5, "calls of the filter failed:\n{}", server.last_words());
+    Ok((after.1 - before.1) * 1e6 / count as f64)
+}
+
+/// Returns the number of calls, their seconds, and how many of them succeeded.
+fn calls(operator: &mut KeepAlive, plugin: &str) -> Result<(f64, f64, f64)> {
+    let labels = [("plugin", plugin), ("hook", "event-filter")];
+    let mut succeeded = 0.0;
+    for outcome in ["changed", "unchanged"] {
+        let labels = [labels[0], labels[1], ("outcome", outcome)];
+        // A series begins with its first call.
+        succeeded += operator.metric("yardarm_plugin_calls_total", &labels).unwrap_or(0.0);
+    }
+    let [count, sum] = ["count", "sum"]
+        .map(|part| operator.metric(&format!("yardarm_plugin_call_seconds_{part}"), &labels).unwrap_or(0.0));
+    Ok((count, sum, succeeded))
+}
