@@ -2,6 +2,7 @@
 
 mod secrets;
 mod wanted;
+mod wasi;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -33,7 +33,7 @@ pub(crate) fn start(binding: &Arc<BindingInstance>, is_fresh: bool, published: A
     let task = run(Arc::downgrade(binding), binding.bind.interval, is_fresh, published);
     let ended = token.clone();
     binding.lifecycle.spawn("plugin background", async move {
-        ended.run_until_cancelled(task).await;
+        ended.run_until_cancelled(Box::pin(task)).await;
     });
     token.drop_guard()
 }

@@ -85,7 +85,7 @@ pub fn check_file(path: &Path, operator: &OperatorFiles, compiler: Compiler) -> 
         let manifest = operator.binding.as_deref().map(read_manifest).transpose()?;
         let stem = path.file_stem().map_or_else(|| "plugin".into(), |stem| stem.to_string_lossy().into());
         let sha256 = Sha256::digest(&bytes).into();
-        stage(&new_stager(compiler, operator)?, stem, bytes.into(), sha256, manifest).await
+        Box::pin(stage(&new_stager(compiler, operator)?, stem, bytes.into(), sha256, manifest)).await
     });
     result.unwrap_or_else(Err)
 }
@@ -139,7 +139,7 @@ pub(crate) fn new_metered_stager() -> Result<Stager, LoadError> {
 fn stager_of(engine: Engine, compiler: Compiler, operator: &OperatorFiles) -> Result<Stager, LoadError> {
     let unavailable = |error: wasmtime::Error| LoadError::CompilerUnavailable { text: error.to_string() };
     let compilation =
-        Compilation::new(&engine.wasmtime, compiler, CompileLimits::default(), (None, None)).map_err(unavailable)?;
+        Compilation::new(&engine.engines, compiler, CompileLimits::default(), (None, None)).map_err(unavailable)?;
     let shares = CpuShares::new(CpuLimits::default());
     let settings = ServiceSettings { secrets_dir: operator.secrets_dir.clone(), ..ServiceSettings::default() };
     Ok(Stager {
@@ -166,7 +166,7 @@ async fn stage(
     let progress = Progress::default();
     let rollout = RolloutPolicy::default();
     let candidate = Candidate { stem, bytes, sha256, manifest, generation: 0, rollout, compiled: None, progress };
-    let plugin = stager.stage(candidate, |_| Arc::default()).await?;
+    let plugin = Box::pin(stager.stage(candidate, |_| Arc::default())).await?;
     Ok(CheckReport {
         name: plugin.name.to_string(),
         version: plugin.version.clone(),

@@ -192,7 +192,7 @@ impl PluginFolder {
         let store = store.await;
         let cache = open_cache(&settings, store.clone(), &engine).await;
         let (compiler, limits) = (settings.compiler.clone(), settings.compile_limits);
-        let compilation = Compilation::new(&engine.wasmtime, compiler, limits, (cache, store.clone()));
+        let compilation = Compilation::new(&engine.engines, compiler, limits, (cache, store.clone()));
         let compilation = compilation.map_err(|error| OpenError::Engine(error.into()))?;
         let quarantine = compilation.quarantine().clone();
         let shares = CpuShares::new(settings.cpu_limits);
@@ -290,7 +290,7 @@ async fn open_kept(settings: &Settings, has_store: bool) -> KeptFiles {
 /// Opens the cache of compiled components, if one is configured and usable.
 async fn open_cache(settings: &Settings, store: Option<DataStore>, engine: &Engine) -> Option<Cache> {
     let (dir, store) = (settings.cache_dir.clone()?, store?);
-    let (limits, engine) = (settings.cache_limits, engine.wasmtime.clone());
+    let (limits, engine) = (settings.cache_limits, engine.engines.plain().clone());
     let open = move || Cache::open(&dir, store, &engine, limits);
     opened("plugin cache", settings.cache_dir.as_ref()?, "compiled plugins cannot be cached", open).await
 }

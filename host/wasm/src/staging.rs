@@ -106,7 +106,7 @@ impl Stager {
         let inspection = supervisor::blocking("plugin inspection", inspect).await;
         let inspection = inspection.map_err(|error| LoadError::CompileFailed { text: error.to_string() })??;
         let file = format!("{stem}.toml");
-        let exported = exports::check(&inspection.exports, !manifest.config.is_empty())?;
+        let exported = exports::check(&inspection, !manifest.config.is_empty())?;
         let declared = ComponentManifest::of(&inspection)?;
         let name = check_name(declared.name.as_deref().unwrap_or(&stem), manifest.name.as_deref(), &file)?;
         let signature = self.check_signature(&bytes, &name, &declared.version)?;
@@ -124,7 +124,8 @@ impl Stager {
         let (component, cached) = match compiled {
             Some(component) => (component, true),
             None => {
-                let source = Source { bytes, sha256, complexity: inspection.complexity };
+                let (complexity, kind) = (inspection.complexity, inspection.engine_kind());
+                let source = Source { bytes, sha256, complexity, kind };
                 self.compilation.compile(source, &progress).await?
             }
         };

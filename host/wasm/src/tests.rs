@@ -22,6 +22,7 @@ mod side_by_side;
 mod signatures;
 mod swap;
 mod trust;
+mod wasi;
 mod zoo;
 
 use std::fs::Permissions;

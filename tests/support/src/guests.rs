@@ -5,6 +5,7 @@
 //! `;; body`, and the body of the hook's function. `prelude.wat` there has the helpers that fragments call.
 
 mod fragments;
+mod wasi;
 
 pub mod costly;
 
@@ -53,6 +54,7 @@ pub struct Guest {
     has_foreign_import: bool,
     has_wrong_types: bool,
     keeps_handles: bool,
+    exports_async: bool,
 }
 
 /// Host functions, imported if a fragment calls them: marker, interface, name, type.
@@ -83,26 +85,6 @@ const IMPORTS: [(&str, &str, &str, &str); 24] = [
     ("$shared_get", "shared", "get", "(param i32 i32 i32)"),
 ];
 
-/// Functions of WASI, imported if a fragment calls them: marker, interface, name, type.
-const WASI_IMPORTS: [(&str, &str, &str, &str); 5] = [
-    ("$wasi_now", "wasi:clocks/wall-clock", "now", "(param i32)"),
-    ("$wasi_random", "wasi:random/random", "get-random-u64", "(result i64)"),
-    ("$wasi_environment", "wasi:cli/environment", "get-environment", "(param i32)"),
-    ("$wasi_arguments", "wasi:cli/environment", "get-arguments", "(param i32)"),
-    ("$wasi_folders", "wasi:filesystem/preopens", "get-directories", "(param i32)"),
-];
-
-/// The declarations of these functions.
-const WASI: [&str; 4] = [
-    "package wasi:clocks@0.2.0; interface wall-clock { record datetime { seconds: u64, nanoseconds: u32 } \
-     now: func() -> datetime; }",
-    "package wasi:random@0.2.0; interface random { get-random-u64: func() -> u64; }",
-    "package wasi:cli@0.2.0; interface environment { get-environment: func() -> list<tuple<string, string>>; \
-     get-arguments: func() -> list<string>; }",
-    "package wasi:filesystem@0.2.0; interface types { resource descriptor; } interface preopens { \
-     use types.{descriptor}; get-directories: func() -> list<tuple<descriptor, string>>; }",
-];
-
 /// A resource that a hook is passed: name of the parameter, interface, name.
 type Passed = (&'static str, &'static str, &'static str);
 
@@ -120,6 +102,7 @@ impl Guest {
             has_foreign_import: false,
             has_wrong_types: false,
             keeps_handles: false,
+            exports_async: false,
         }
     }
 
@@ -172,6 +155,13 @@ impl Guest {
         self
     }
 
+    /// Declares the function of `request-auth` as `async`.
+    #[must_use]
+    pub fn export_async(mut self) -> Self {
+        self.exports_async = true;
+        self
+    }
+
     /// Sets the text of the manifest in the component.
     #[must_use]
     pub fn manifest(mut self, json: &str) -> Self {
@@ -204,13 +194,16 @@ impl Guest {
             if self.has_wrong_types {
                 text = text.replace("        unavailable,\n    }", "        unavailable,\n        bored,\n    }");
             }
+            if self.exports_async {
+                text = text.replace("authenticate: func", "authenticate: async func");
+            }
             wit.push_str(&path.display().to_string(), &text);
         }
         let plugin = wit.parse().map_err(|(map, error)| anyhow::anyhow!(error.render(&map)))?;
         resolve.push_group(plugin).map_err(|error| anyhow::anyhow!("{error:?}"))?;
         let foreign = "package acme:things@1.0.0; interface stuff { poke: func(); }";
         resolve.push_str("acme.wit", foreign)?;
-        for package in WASI {
+        for package in wasi::PACKAGES {
             resolve.push_str("wasi.wit", package)?;
         }
         let package = resolve.push_str("guest.wit", &self.world())?;
@@ -232,17 +225,17 @@ impl Guest {
                 .iter()
                 .map(|(hook, _)| format!("include yardarm:plugin/{}-plugin@{};", hook.interface(), self.interface)),
         );
-        let wasi: BTreeSet<&str> = self.wasi_imports().map(|(_, interface, ..)| *interface).collect();
-        lines.extend(wasi.into_iter().map(|interface| format!("import {interface}@0.2.0;")));
+        let interfaces: BTreeSet<&str> = self.wasi_imports().map(|(_, interface, ..)| *interface).collect();
+        lines.extend(interfaces.into_iter().map(|interface| format!("import {interface};")));
         if self.has_foreign_import {
             lines.push("import acme:things/stuff@1.0.0;".to_owned());
         }
         format!("package test:guest; world guest {{ {} }}", lines.join(" "))
     }
 
-    fn wasi_imports(&self) -> impl Iterator<Item = &'static (&'static str, &'static str, &'static str, &'static str)> {
+    fn wasi_imports(&self) -> impl Iterator<Item = &'static wasi::WasiImport> {
         let is_called = |marker: &str| self.fragments().any(|fragment| fragment.contains(marker));
-        WASI_IMPORTS.iter().filter(move |(marker, ..)| is_called(marker))
+        wasi::IMPORTS.iter().filter(move |(marker, ..)| is_called(marker))
     }
 
     fn fragments(&self) -> impl Iterator<Item = &str> {
@@ -260,7 +253,7 @@ impl Guest {
             })
             .collect();
         for (marker, interface, name, kind) in self.wasi_imports() {
-            imports += &format!("(import \"cm32p2|{interface}@0.2\" \"{name}\" (func {marker} {kind}))\n");
+            imports += &format!("(import \"{interface}\" \"{name}\" (func {marker} {kind}))\n");
         }
         let resources: BTreeSet<Passed> = self.hooks.iter().flat_map(|(hook, _)| hook.resources()).copied().collect();
         for (_, interface, resource) in resources {

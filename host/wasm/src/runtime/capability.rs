@@ -15,6 +15,7 @@ pub(crate) mod wasi;
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime_wasi::WasiView;
 
+use super::engine::EngineKind;
 use super::guest::GuestState;
 use super::interface::v0_1;
 use crate::vocabulary::Grants;
@@ -34,11 +35,14 @@ const GRANTED: [Granted; 3] = [
 pub(crate) struct Linkers([Linker<GuestState>; 1 << GRANTED.len()]);
 
 impl Linkers {
-    /// Builds the linkers.
-    pub(crate) fn new(engine: &wasmtime::Engine) -> wasmtime::Result<Self> {
+    /// Builds the linkers for an engine of this kind.
+    pub(crate) fn new(engine: &wasmtime::Engine, kind: EngineKind) -> wasmtime::Result<Self> {
         let mut plain = Linker::new(engine);
         add_default(&mut plain)?;
         wasi::add_to_linker(&mut plain)?;
+        if kind == EngineKind::Concurrent {
+            wasi::v0_3::add_to_linker(&mut plain)?;
+        }
         let mut linkers = std::array::from_fn(|_| plain.clone());
         for (index, linker) in linkers.iter_mut().enumerate() {
             for (bit, (_, add)) in GRANTED.iter().enumerate() {

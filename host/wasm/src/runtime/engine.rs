@@ -1,4 +1,6 @@
-//! The Wasmtime engine, with the reason for each setting, and the ticker of deadlines.
+//! The Wasmtime engines, with the reason for each setting, and the ticker of deadlines.
+
+mod variants;
 
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
@@ -9,10 +11,12 @@ use std::time::Duration;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
+use wasmtime::component::Component;
 use wasmtime::{Config, Enabled, EngineWeak, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
 use yardarm_core::Secret;
 use yardarm_core::supervisor::{Supervisor, fault_point};
 
+pub(crate) use self::variants::{EngineKind, Engines};
 use crate::runtime::capability::Linkers;
 use crate::runtime::capability::fingerprint::Fingerprints;
 use crate::vocabulary::LARGEST_MEMORY_MB;
@@ -26,12 +30,14 @@ const KEPT_MEMORY: usize = 4 << 20;
 /// Bytes of each table that stay resident between instances.
 const KEPT_TABLE: usize = 64 << 10;
 /// Identifies settings that are not part of Wasmtime's precompilation hash; change it together with [`config`].
-const OWN_KEY: &str = "yardarm-1 opt=speed address-map backtrace";
+const OWN_KEY: &str = "yardarm-2 opt=speed address-map backtrace";
 
-/// An engine with its linkers and threads.
+/// The engines with their linkers and threads.
 pub(crate) struct Engine {
-    pub(crate) wasmtime: wasmtime::Engine,
-    pub(crate) linkers: Linkers,
+    pub(crate) engines: Engines,
+    plain: Linkers,
+    /// The linkers of [`EngineKind::Concurrent`], created when the first component is linked with them.
+    concurrent: OnceLock<Linkers>,
     pub(crate) fingerprints: Arc<Fingerprints>,
     ticker: Arc<Ticker>,
     /// Whether stores count instructions as fuel.
@@ -63,7 +69,8 @@ struct Ticker {
 impl Engine {
     /// Creates an engine for up to `instances` live instances, or fewer if the address space is too small.
     pub(crate) fn new(instances: u32) -> wasmtime::Result<Self> {
-        Self::start(build(instances)?, false)
+        let (plain, facts) = build(EngineKind::Plain, instances)?;
+        Self::start(Engines::new(plain, facts.instances, false), facts)
     }
 
     /// Computes fingerprints with a key that other gateways have too.
@@ -75,20 +82,33 @@ impl Engine {
     /// Creates an engine that counts the instructions of guests, which makes them slower. It does not run code that was
     /// compiled for other engines.
     pub(crate) fn metered() -> wasmtime::Result<Self> {
-        let mut config = config();
-        config.allocation_strategy(InstanceAllocationStrategy::OnDemand).consume_fuel(true);
         let facts = EngineFacts { allocation: "on-demand", instances: None, page_map_scan: false };
-        Self::start((wasmtime::Engine::new(&config)?, facts), true)
+        Self::start(Engines::new(on_demand(EngineKind::Plain, true)?, None, true), facts)
     }
 
-    fn start((wasmtime, facts): (wasmtime::Engine, EngineFacts), is_metered: bool) -> wasmtime::Result<Self> {
-        let linkers = Linkers::new(&wasmtime)?;
+    fn start(engines: Engines, facts: EngineFacts) -> wasmtime::Result<Self> {
+        let plain = Linkers::new(engines.plain(), EngineKind::Plain)?;
         let ticker = Arc::new(Ticker::default());
-        let (weak, shared) = (wasmtime.weak(), Arc::clone(&ticker));
-        let thread = Supervisor::global().thread("plugin clock", "yardarm-epoch", move || tick(&weak, &shared))?;
+        let (weak, shared, lazy) = (engines.plain().weak(), Arc::clone(&ticker), engines.lazy());
+        let thread =
+            Supervisor::global().thread("plugin clock", "yardarm-epoch", move || tick(&weak, &lazy, &shared))?;
         // Set once, here; a call before this line would only wait for the next park to time out.
         let _ = ticker.thread.set(thread);
-        Ok(Self { wasmtime, linkers, fingerprints: Arc::new(Fingerprints::new()), ticker, is_metered, facts })
+        let is_metered = engines.is_metered();
+        let (concurrent, fingerprints) = (OnceLock::new(), Arc::new(Fingerprints::new()));
+        Ok(Self { engines, plain, concurrent, fingerprints, ticker, is_metered, facts })
+    }
+
+    /// Returns the linkers for a component, of the engine for which it was compiled.
+    pub(crate) fn linkers_of(&self, component: &Component) -> wasmtime::Result<&Linkers> {
+        if wasmtime::Engine::same(component.engine(), self.engines.plain()) {
+            return Ok(&self.plain);
+        }
+        if let Some(linkers) = self.concurrent.get() {
+            return Ok(linkers);
+        }
+        let linkers = Linkers::new(component.engine(), EngineKind::Concurrent)?;
+        Ok(self.concurrent.get_or_init(|| linkers))
     }
 
     /// Keeps the ticker running until the value is dropped.
@@ -109,14 +129,16 @@ impl Drop for InFlight<'_> {
     }
 }
 
-/// Creates an engine that only compiles; its code runs in any [`Engine`] of this version.
-pub(crate) fn compiling() -> wasmtime::Result<wasmtime::Engine> {
-    let mut config = config();
-    config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
+/// Creates an engine without a pool. Its code runs in any [`Engine`] of this version that does or does not count
+/// instructions like it.
+pub(crate) fn on_demand(kind: EngineKind, is_metered: bool) -> wasmtime::Result<wasmtime::Engine> {
+    let mut config = config(kind);
+    config.allocation_strategy(InstanceAllocationStrategy::OnDemand).consume_fuel(is_metered);
     wasmtime::Engine::new(&config)
 }
 
-/// Identifies what compiled code depends on besides the component: Wasmtime and its settings.
+/// Identifies what compiled code depends on besides the component: Wasmtime and its settings. `engine` is the one of
+/// [`EngineKind::Plain`]: the other has the same settings but for one, and the component decides which of the two it is.
 pub(crate) fn code_key(engine: &wasmtime::Engine) -> String {
     let mut hasher = DigestHasher(Sha256::new());
     engine.precompile_compatibility_hash().hash(&mut hasher);
@@ -138,14 +160,19 @@ impl Hasher for DigestHasher {
     }
 }
 
-fn build(instances: u32) -> wasmtime::Result<(wasmtime::Engine, EngineFacts)> {
+fn build(kind: EngineKind, instances: u32) -> wasmtime::Result<(wasmtime::Engine, EngineFacts)> {
     let page_map_scan = PoolingAllocationConfig::is_pagemap_scan_available();
     for instances in [instances, instances / 4, instances / 16] {
         if instances == 0 {
             continue;
         }
-        let mut config = config();
-        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(instances, page_map_scan)));
+        let mut config = config(kind);
+        let mut pool = pool(instances, page_map_scan);
+        if kind == EngineKind::Concurrent {
+            // A store may keep the stack of a call beside that of the next one.
+            pool.total_stacks(instances.saturating_mul(2));
+        }
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
         match wasmtime::Engine::new(&config) {
             Ok(engine) => {
                 let facts = EngineFacts { allocation: "pooling", instances: Some(instances), page_map_scan };
@@ -155,16 +182,16 @@ fn build(instances: u32) -> wasmtime::Result<(wasmtime::Engine, EngineFacts)> {
         }
     }
     let facts = EngineFacts { allocation: "on-demand", instances: None, page_map_scan: false };
-    Ok((compiling()?, facts))
+    Ok((on_demand(kind, false)?, facts))
 }
 
 /// Returns the settings that are common to both allocation strategies. Reservations and guards keep their defaults:
 /// smaller ones would require bounds checks.
-fn config() -> Config {
+fn config(kind: EngineKind) -> Config {
     let mut config = Config::new();
     config.wasm_component_model(true);
-    // Disabling it makes a reused call 0.4 µs faster and a fresh one 2 µs.
-    config.concurrency_support(false);
+    // It makes a reused call 0.8 µs slower and a fresh one 1.8 µs.
+    config.concurrency_support(kind == EngineKind::Concurrent);
     config.epoch_interruption(true);
     config.cranelift_opt_level(OptLevel::Speed);
     config
@@ -191,8 +218,8 @@ fn pool(instances: u32, page_map_scan: bool) -> PoolingAllocationConfig {
     pool
 }
 
-/// Advances the epoch while calls are in progress; ends when the engine is dropped.
-fn tick(engine: &EngineWeak, ticker: &Ticker) {
+/// Advances the epochs of both engines while calls are in progress; ends when the engine is dropped.
+fn tick(engine: &EngineWeak, concurrent: &OnceLock<wasmtime::Engine>, ticker: &Ticker) {
     let mut idle = 0;
     loop {
         std::thread::sleep(TICK);
@@ -200,6 +227,9 @@ fn tick(engine: &EngineWeak, ticker: &Ticker) {
         fault_point("plugin clock");
         engine.increment_epoch();
         drop(engine);
+        if let Some(concurrent) = concurrent.get() {
+            concurrent.increment_epoch();
+        }
         if ticker.calls.load(Ordering::SeqCst) > 0 {
             idle = 0;
             continue;
@@ -247,6 +277,6 @@ mod tests {
     fn code_of_an_engine_without_a_pool_is_for_one_with_a_pool() {
         let pooled = Engine::new(4).unwrap();
         assert_eq!(pooled.facts.allocation, "pooling");
-        assert_eq!(code_key(&compiling().unwrap()), code_key(&pooled.wasmtime));
+        assert_eq!(code_key(&on_demand(EngineKind::Plain, false).unwrap()), code_key(pooled.engines.plain()));
     }
 }

@@ -4,6 +4,7 @@
 //! the plugin's grants.
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -191,7 +192,8 @@ impl Guest {
     /// # Errors
     /// If its imports or exports have other types than those of the host.
     pub(crate) fn link(engine: &Arc<Engine>, component: &Component, context: PluginContext) -> Result<Self, LoadError> {
-        let pre = engine.linkers.of(&context.grants).instantiate_pre(component);
+        let linkers = engine.linkers_of(component);
+        let pre = linkers.and_then(|linkers| linkers.of(&context.grants).instantiate_pre(component));
         let pre = pre.map_err(|error| LoadError::wrong_types(&error))?;
         let indices = v0_1::Indices::new(&pre).map_err(|error| LoadError::wrong_types(&error))?;
         Ok(Self { engine: Arc::clone(engine), context: Arc::new(context), pre, indices })
@@ -237,7 +239,7 @@ impl Guest {
             lent: 0,
             budget: Budget::new(deadline),
         };
-        let mut store = Store::new(&self.engine.wasmtime, state);
+        let mut store = Store::new(self.pre.engine(), state);
         store.limiter(|state| &mut state.memory);
         store.data_mut().table.set_max_capacity(MOST_HANDLES);
         store.set_max_component_handles(MOST_HANDLES);
@@ -265,7 +267,12 @@ impl Instance {
         time: &ProcessorTime,
     ) -> Result<Result<A::Reply, CallError>, CallError> {
         let deadlines = self.begin(A::HOOK, deadline, now, ask.output_limit(0));
-        let answer = deadlines.wait(time.measure(ask.ask(self))).await.ok_or(CallError::Deadline)?;
+        let answer = {
+            // Wasmtime's future is large; passed by value, it would be copied at each step.
+            let asked = pin!(ask.ask(self));
+            let measured = pin!(time.measure(asked));
+            deadlines.wait(measured).await.ok_or(CallError::Deadline)?
+        };
         let answer = answer.map_err(|error| CallError::of(&error))?;
         let answer = answer.map_err(|error| self.store.data().plugin.redacted(error));
         let lent = self.store.data().lent;

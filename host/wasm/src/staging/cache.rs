@@ -1,7 +1,7 @@
 //! The on-disk cache of compiled components: their code in files, and what is known of it in the store of the data folder.
 //!
-//! An entry is native code, so it is used only if its digest is the one that the store has, and the cache is used only in
-//! a data folder where no other user can have written the store. One process uses the folder, the one that has locked the data folder. Whatever is lost or damaged,
+//! An entry is native code, so it is used only if the store has its digest, and the cache is used only in
+//! a data folder where no other user can have written the store. Only the process that has locked the data folder uses it. Whatever is lost or damaged,
 //! a file or the store, is compiled again.
 
 mod index;

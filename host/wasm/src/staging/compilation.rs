@@ -29,6 +29,7 @@ use self::protocol::Job;
 pub(crate) use self::quarantine::Quarantine;
 pub use self::worker::run_compiler;
 use super::cache::Cache;
+use crate::runtime::engine::{EngineKind, Engines};
 use crate::runtime::native_code;
 use crate::vocabulary::{CompileStop, LoadError, Progress, StagingStep};
 
@@ -56,7 +57,7 @@ pub enum Compiler {
 pub(crate) struct Compilation(Arc<Shared>);
 
 struct Shared {
-    engine: wasmtime::Engine,
+    engines: Engines,
     backend: Backend,
     limits: CompileLimits,
     lanes: Lanes,
@@ -75,6 +76,8 @@ pub(crate) struct Source {
     pub(crate) sha256: [u8; 32],
     /// An estimate of what its costliest function needs (see [`super::inspection::Inspection`]).
     pub(crate) complexity: u64,
+    /// The engine that runs it.
+    pub(crate) kind: EngineKind,
 }
 
 /// Why there is no code.
@@ -111,18 +114,18 @@ impl Compilation {
     /// # Errors
     /// If threads for compilation in this process cannot be started.
     pub(crate) fn new(
-        engine: &wasmtime::Engine,
+        engines: &Engines,
         compiler: Compiler,
         limits: CompileLimits,
         (cache, store): (Option<Cache>, Option<DataStore>),
     ) -> wasmtime::Result<Self> {
         let backend = match compiler {
             Compiler::Child { program, arguments } => Backend::Child { program, arguments },
-            Compiler::InProcess => Backend::InProcess(InProcess::new(engine)?),
+            Compiler::InProcess => Backend::InProcess(InProcess::new(engines)?),
         };
-        let quarantine = Quarantine::new(engine, store);
+        let quarantine = Quarantine::new(engines.plain(), store);
         let lanes = Lanes::default();
-        Ok(Self(Arc::new(Shared { engine: engine.clone(), backend, limits, lanes, cache, quarantine })))
+        Ok(Self(Arc::new(Shared { engines: engines.clone(), backend, limits, lanes, cache, quarantine })))
     }
 
     /// Returns the cache of compiled components, if there is one.
@@ -141,7 +144,10 @@ impl Compilation {
     /// # Errors
     /// If the component is invalid or in quarantine, which begins when its compilation has to be stopped.
     pub(crate) async fn compile(&self, source: Source, progress: &Progress) -> Result<(Component, bool), LoadError> {
-        if let Some(component) = self.cached(source.sha256).await {
+        let engine = self.0.engines.of(source.kind).map_err(|error| LoadError::CompilerUnavailable {
+            text: format!("no engine for concurrency: {error:#}"),
+        })?;
+        if let Some(component) = self.cached(engine, source.sha256).await {
             return Ok((component, true));
         }
         progress.enter(StagingStep::Waiting);
@@ -150,7 +156,7 @@ impl Compilation {
         let turn = self.0.lanes.enter(source.bytes.len(), source.complexity).await;
         if turn.has_waited {
             // Meanwhile, the same file may have been compiled for another plugin, and the machine has other work.
-            if let Some(component) = self.cached(source.sha256).await {
+            if let Some(component) = self.cached(engine, source.sha256).await {
                 return Ok((component, true));
             }
             self.check_quarantine(source.sha256, limits).await?;
@@ -158,7 +164,7 @@ impl Compilation {
         progress.enter(StagingStep::Compiling);
         // What is free may have changed.
         let limits = self.limits(source.bytes.len()).await;
-        let job = Job::new(source.bytes.len(), &limits, source.bytes.len() <= SMALL_FILE);
+        let job = Job::new(source.bytes.len(), source.kind, &limits, source.bytes.len() <= SMALL_FILE);
         let sha256 = hex::encode(source.sha256);
         tracing::info!(%sha256, bytes = job.size, memory = job.memory, seconds = job.processor, "compiling a plugin");
         let compiled = match &self.0.backend {
@@ -167,7 +173,7 @@ impl Compilation {
         };
         drop(turn);
         match compiled {
-            Ok(code) => self.adopt(code, source.sha256).await.map(|component| (component, false)),
+            Ok(code) => self.adopt(engine, code, source.sha256).await.map(|component| (component, false)),
             Err(Failure::Invalid(text)) => Err(LoadError::of_compiler(&text)),
             Err(Failure::Unavailable(text)) => Err(LoadError::CompilerUnavailable { text }),
             Err(Failure::Stopped(stop)) => {
@@ -192,14 +198,14 @@ impl Compilation {
         }
     }
 
-    async fn cached(&self, sha256: [u8; 32]) -> Option<Component> {
-        let (cache, engine) = (self.0.cache.clone()?, self.0.engine.clone());
+    async fn cached(&self, engine: &wasmtime::Engine, sha256: [u8; 32]) -> Option<Component> {
+        let (cache, engine) = (self.0.cache.clone()?, engine.clone());
         supervisor::blocking("plugin cache", move || cache.load(&engine, &sha256)).await.ok()?
     }
 
     /// Stores new code in the cache, and loads it.
-    async fn adopt(&self, code: Vec<u8>, sha256: [u8; 32]) -> Result<Component, LoadError> {
-        let (cache, engine) = (self.0.cache.clone(), self.0.engine.clone());
+    async fn adopt(&self, engine: &wasmtime::Engine, code: Vec<u8>, sha256: [u8; 32]) -> Result<Component, LoadError> {
+        let (cache, engine) = (self.0.cache.clone(), engine.clone());
         let load = move || {
             if let Some(cache) = cache
                 && let Err(error) = cache.store(&code, &sha256)

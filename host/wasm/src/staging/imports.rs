@@ -1,6 +1,7 @@
 //! Which imports of a component are offered, and which of them need a grant.
 
 use super::inspection::Import;
+use crate::runtime::capability::wasi::v0_3;
 use crate::runtime::interface::v0_1;
 use crate::vocabulary::{GrantPlace, Grants, HTTP_OUT, LoadError, NeededGrant, WantedGrant, require};
 
@@ -94,6 +95,11 @@ fn offer(import: &str) -> Offer {
     }
     let Some((package, name)) = interface.split_once('/') else { return Offer::Unknown };
     match (package, name) {
+        ("wasi:cli" | "wasi:io" | "wasi:clocks" | "wasi:filesystem" | "wasi:random", _)
+            if v0_3::is_version_of(import) =>
+        {
+            offer_v0_3(interface, version)
+        }
         ("wasi:cli", "run" | "command") => Offer::Unknown,
         ("wasi:cli" | "wasi:io" | "wasi:clocks" | "wasi:filesystem" | "wasi:random", _) => Offer::Always,
         ("wasi:sockets", _) => {
@@ -104,6 +110,14 @@ fn offer(import: &str) -> Offer {
         }
         _ => Offer::Unknown,
     }
+}
+
+/// Returns the offer of an interface of WASI 0.3 that is not about networks.
+fn offer_v0_3(interface: &str, version: &str) -> Offer {
+    if version.contains('-') {
+        return Offer::Never("a draft of WASI 0.3; build for 0.3.0");
+    }
+    if v0_3::OFFERED.contains(&interface) { Offer::Always } else { Offer::Unknown }
 }
 
 #[cfg(test)]
@@ -119,6 +133,11 @@ mod tests {
             ("yardarm:plugin/clock@0.1.0", Offer::Granted("clock")),
             ("yardarm:plugin/teleport@0.1.0", Offer::Unknown),
             ("wasi:io/streams@0.2.6", Offer::Always),
+            ("wasi:clocks/system-clock@0.3.0", Offer::Always),
+            ("wasi:cli/stdout@0.3.1", Offer::Always),
+            ("wasi:clocks/wall-clock@0.3.0", Offer::Unknown),
+            ("wasi:io/streams@0.3.0", Offer::Unknown),
+            ("wasi:cli/run@0.3.0", Offer::Unknown),
             ("acme:things/stuff@1.0.0", Offer::Unknown),
             ("stuff", Offer::Unknown),
         ] {
@@ -126,5 +145,8 @@ mod tests {
         }
         assert!(matches!(offer("wasi:sockets/tcp@0.2.6"), Offer::Never(_)));
         assert!(matches!(offer("wasi:http/types@0.2.6"), Offer::Never(_)));
+        assert!(matches!(offer("wasi:sockets/types@0.3.0"), Offer::Never(_)));
+        assert!(matches!(offer("wasi:http/client@0.3.0"), Offer::Never(_)));
+        assert!(matches!(offer("wasi:cli/stdout@0.3.0-rc-2026-01-06"), Offer::Never(_)));
     }
 }

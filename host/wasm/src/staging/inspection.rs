@@ -5,8 +5,13 @@
 
 use wasmparser::component_types::{ComponentAnyTypeId, ComponentEntityType};
 use wasmparser::types::TypesRef;
-use wasmparser::{BinaryReaderError, Encoding, FunctionBody, Parser, Payload, ValidPayload, Validator, WasmFeatures};
+use wasmparser::{
+    BinaryReaderError, CanonicalFunction, CanonicalOption, Encoding, FunctionBody, Parser, Payload, ValidPayload,
+    Validator, WasmFeatures,
+};
 
+use crate::runtime::capability::wasi::v0_3;
+use crate::runtime::engine::EngineKind;
 use crate::vocabulary::{LoadError, clean};
 
 /// Name of the custom section in which a plugin describes itself.
@@ -36,6 +41,10 @@ pub(crate) struct Inspection {
     pub(crate) complexity: u64,
     /// Content of the custom sections [`MANIFEST_SECTION`], of the component first, then of what is nested in it.
     pub(crate) manifests: Vec<Box<[u8]>>,
+    /// Exported functions of the type `async func`, each with its interface.
+    pub(crate) async_exports: Vec<String>,
+    /// Whether it, or a component in it, has streams, futures, or calls that do not wait.
+    has_concurrency: bool,
 }
 
 /// An import of a component.
@@ -79,6 +88,16 @@ impl Inspection {
         Ok(inspection)
     }
 
+    /// Returns which engine the component needs.
+    pub(crate) fn engine_kind(&self) -> EngineKind {
+        let is_newer = |import: &Import| v0_3::is_version_of(&import.name);
+        if self.has_concurrency || self.imports.iter().any(is_newer) {
+            EngineKind::Concurrent
+        } else {
+            EngineKind::Plain
+        }
+    }
+
     /// Adds what a section says of itself, before it is validated.
     fn add(&mut self, payload: &Payload<'_>, counts: &mut Counts, depth: usize) -> Result<(), LoadError> {
         match payload {
@@ -104,6 +123,11 @@ impl Inspection {
                 // The component's own comes before those of modules inside.
                 let index = if depth == 0 { 0 } else { self.manifests.len() };
                 self.manifests.insert(index, section.data().into());
+            }
+            Payload::ComponentCanonicalSection(section) => {
+                for function in section.clone() {
+                    self.has_concurrency |= needs_concurrency(&function.map_err(|error| of_parser(&error))?);
+                }
             }
             Payload::ComponentImportSection(section) if depth == 0 => {
                 count(&mut counts.names, section.count().into(), MOST_NAMES, "imports and exports")?;
@@ -136,6 +160,29 @@ impl Inspection {
                 import.has_only_types = types[instance].exports.values().all(|item| is_type(&item.ty));
             }
         }
+        for export in &self.exports {
+            if let Some(item) = types.component_item_for_export(export)
+                && let ComponentEntityType::Instance(instance) = item.ty
+            {
+                let functions = types[instance].exports.iter().filter(
+                    |(_, item)| matches!(item.ty, ComponentEntityType::Func(function) if types[function].async_),
+                );
+                self.async_exports.extend(functions.map(|(name, _)| format!("`{name}` of `{export}`")));
+            }
+        }
+    }
+}
+
+/// Returns whether a function of the canonical ABI is available only with the component model's concurrency.
+fn needs_concurrency(function: &CanonicalFunction) -> bool {
+    match function {
+        CanonicalFunction::Lift { options, .. } | CanonicalFunction::Lower { options, .. } => {
+            options.iter().any(|option| matches!(option, CanonicalOption::Async | CanonicalOption::Callback(_)))
+        }
+        CanonicalFunction::ResourceNew { .. }
+        | CanonicalFunction::ResourceDrop { .. }
+        | CanonicalFunction::ResourceRep { .. } => false,
+        _ => true,
     }
 }
 

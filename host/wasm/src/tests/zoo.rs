@@ -126,7 +126,7 @@ async fn files_that_are_not_plugins_are_rejected_with_their_kind() {
     let component = good.component().unwrap();
     let native = {
         let engine = crate::runtime::engine::Engine::new(4).unwrap();
-        engine.wasmtime.precompile_component(&component).unwrap()
+        engine.engines.plain().precompile_component(&component).unwrap()
     };
     let core = good.core().unwrap();
     let cases: [(&str, &[u8], &str, &str); 7] = [
@@ -217,7 +217,7 @@ async fn damaged_components_are_rejected_without_a_crash() {
     let engine = crate::runtime::engine::Engine::new(8).unwrap();
     let (here, limits) = (crate::Compiler::InProcess, crate::CompileLimits::default());
     let compilation =
-        crate::staging::compilation::Compilation::new(&engine.wasmtime, here, limits, (None, None)).unwrap();
+        crate::staging::compilation::Compilation::new(&engine.engines, here, limits, (None, None)).unwrap();
     let shares = crate::runtime::cpu_share::CpuShares::new(crate::CpuLimits::default());
     let stager = crate::staging::Stager {
         engine: Arc::new(engine),
@@ -257,7 +257,7 @@ async fn damaged_components_are_rejected_without_a_crash() {
             compiled: None,
             progress: Default::default(),
         };
-        match stager.stage(candidate, |_| Arc::default()).await.map(|plugin| plugin.name.clone()) {
+        match Box::pin(stager.stage(candidate, |_| Arc::default())).await.map(|plugin| plugin.name.clone()) {
             // Cut between two sections, a component may be valid and export nothing.
             Err(crate::LoadError::NoHook) if matches!(round % 4, 1 | 2) => (),
             Err(error) if round % 4 != 3 => assert!(["L01", "L03"].contains(&error.code()), "{round}: {error}"),

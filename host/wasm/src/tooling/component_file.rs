@@ -31,7 +31,7 @@ impl ComponentFile {
         let bytes: Arc<[u8]> = files::read(path, LARGEST_COMPONENT, Trust::Any)?.into();
         check_bytes(&bytes, LARGEST_COMPONENT)?;
         let inspection = Inspection::of(&bytes)?;
-        let hooks = exports::check(&inspection.exports, false)?;
+        let hooks = exports::check(&inspection, false)?;
         let declared = ComponentManifest::of(&inspection)?;
         let stem = path.file_stem().map_or_else(|| "plugin".into(), |stem| stem.to_string_lossy());
         let name = check_name(declared.name.as_deref().unwrap_or(&stem), None, "")?;

@@ -18,7 +18,12 @@ pub(super) async fn load(stager: &Stager, file: &ComponentFile, operator: &Opera
     let all = file.all_grants();
     // Each case has its own grants.
     imports::check_offered(&file.inspection.imports)?;
-    let source = Source { bytes: file.bytes.clone(), sha256: file.sha256, complexity: file.inspection.complexity };
+    let source = Source {
+        bytes: file.bytes.clone(),
+        sha256: file.sha256,
+        complexity: file.inspection.complexity,
+        kind: file.inspection.engine_kind(),
+    };
     let (component, _) = stager.compilation.compile(source, &Progress::default()).await?;
     let (config, grants, binds) = match manifest {
         Some(Manifest { config, grants, binds, limits, .. }) => {

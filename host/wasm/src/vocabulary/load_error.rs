@@ -84,6 +84,16 @@ pub enum LoadError {
         /// Message of the linker.
         text: String,
     },
+    /// L04.
+    #[error(
+        "exported as `async func`: {functions}; in `yardarm:plugin@{}` they are plain `func`, generate the bindings \
+         without `async`",
+        INTERFACE_VERSION
+    )]
+    AsyncExport {
+        /// The functions, with their interfaces.
+        functions: String,
+    },
     /// L05.
     #[error("unknown imports: {imports}")]
     UnknownImport {
@@ -290,7 +300,9 @@ impl LoadError {
             Self::NotAComponent { .. } | Self::Unreadable { .. } | Self::NotAFile { .. } | Self::BadFileName => "L01",
             Self::TooLarge { .. } | Self::TooComplex { .. } | Self::TooManyPlugins { .. } => "L02",
             Self::CompileFailed { .. } | Self::Quarantined { .. } | Self::CompilerUnavailable { .. } => "L03",
-            Self::UnsupportedInterface { .. } | Self::NoHook | Self::WrongTypes { .. } => "L04",
+            Self::UnsupportedInterface { .. } | Self::NoHook | Self::WrongTypes { .. } | Self::AsyncExport { .. } => {
+                "L04"
+            }
             Self::UnknownImport { .. } => "L05",
             Self::CapabilityDenied { .. } | Self::LimitsDenied { .. } => "L06",
             Self::ManifestInvalid { .. }
@@ -323,7 +335,9 @@ impl LoadError {
             Self::CompileFailed { .. } => "compile-failed",
             Self::Quarantined { stop } => stop.class(),
             Self::CompilerUnavailable { .. } => "compiler-unavailable",
-            Self::UnsupportedInterface { .. } | Self::NoHook | Self::WrongTypes { .. } => "unsupported-interface",
+            Self::UnsupportedInterface { .. } | Self::NoHook | Self::WrongTypes { .. } | Self::AsyncExport { .. } => {
+                "unsupported-interface"
+            }
             Self::UnknownImport { .. } => "unknown-import",
             Self::CapabilityDenied { .. } => "capability-denied",
             Self::LimitsDenied { .. } => "limits-denied",

@@ -45,6 +45,15 @@ fragments! {
     SPIN = "spin.wat";
     /// `request-auth`: allows after it has read the wall clock and a random number through WASI.
     READ_WASI = "read-wasi.wat";
+    /// `request-auth`: the same through WASI 0.3; the principal is the number of days since 1970, in five digits.
+    READ_WASI_0_3 = "read-wasi-0-3.wat";
+    /// `request-auth`: allows after it has printed two lines through WASI 0.3, of which the second has no end, and has
+    /// looked for environment variables, arguments and folders. Traps if it finds any.
+    PRINT_WASI_0_3 = "print-wasi-0-3.wat";
+    /// `request-auth`: waits for a millisecond through WASI 0.3.
+    WAIT_WASI_0_3 = "wait-wasi-0-3.wat";
+    /// `request-auth`: resolves a host name through WASI 0.3.
+    RESOLVE_WASI_0_3 = "resolve-wasi-0-3.wat";
     /// `request-auth`: logs, counts and replies with all that it can read of the request and of the process.
     LEAK_REQUEST = "leak-request.wat";
     /// `event-filter`: logs and counts what it can read. Together with the one before, like the following ones.

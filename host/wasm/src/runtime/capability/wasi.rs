@@ -1,28 +1,27 @@
 //! The parts of WASI that language runtimes need to start, without access to the host: no environment, no arguments, no
-//! files, no sockets, closed stdin; stdout and stderr are written to the plugin's log.
+//! files, no sockets, closed stdin; stdout and stderr are written to the plugin's log. The interfaces of 0.2 are here.
+
+mod printer;
+pub(crate) mod v0_3;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use wasmtime::component::{HasData, Linker, ResourceTable};
-use wasmtime_wasi::cli::{IsTerminal, StdoutStream, WasiCli, WasiCliView as _};
+use wasmtime_wasi::cli::{WasiCli, WasiCliView as _};
 use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView as _};
 use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView as _};
 use wasmtime_wasi::p2::bindings::{cli, clocks, filesystem, io, random};
-use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 use wasmtime_wasi::random::{Deterministic, WasiRandom};
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiView};
 
-use super::log;
+use self::printer::Printer;
 use crate::runtime::guest::{GuestState, PluginContext};
 use crate::runtime::interface::v0_1::host::log::Level;
 
 /// The fixed time of the clocks of a plugin without the grant `clock`: 2020-01-01.
 const STANDSTILL: Duration = Duration::from_secs(1_577_836_800);
-/// Maximum number of bytes that one instance may print; the rest is discarded.
-const MOST_PRINTED: usize = 64 * 1024;
 
 struct Io;
 
@@ -91,8 +90,8 @@ impl GuestState {
 /// Creates the WASI context of one instance of a plugin.
 pub(crate) fn powerless(plugin: &Arc<PluginContext>) -> WasiCtx {
     let mut builder = WasiCtx::builder();
-    builder.stdout(Printer { plugin: Arc::clone(plugin), level: Level::Info });
-    builder.stderr(Printer { plugin: Arc::clone(plugin), level: Level::Warn });
+    builder.stdout(Printer::new(plugin, Level::Info));
+    builder.stderr(Printer::new(plugin, Level::Warn));
     builder.allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false);
     builder.max_random_size(64 * 1024);
     if !plugin.grants.clock {
@@ -135,109 +134,9 @@ fn numbers() -> Deterministic {
     Deterministic::new((0..=u8::MAX).map(|n| n.wrapping_mul(167).wrapping_add(13)).collect())
 }
 
-/// Standard output or error of one instance.
-#[derive(Clone)]
-struct Printer {
-    plugin: Arc<PluginContext>,
-    level: Level,
-}
-
-/// Collects lines and logs them.
-struct Lines {
-    printer: Printer,
-    line: Vec<u8>,
-    printed: usize,
-}
-
-impl IsTerminal for Printer {
-    fn is_terminal(&self) -> bool {
-        false
-    }
-}
-
-impl StdoutStream for Printer {
-    fn async_stream(&self) -> Box<dyn tokio::io::AsyncWrite + Send + Sync> {
-        // Used by WASI 0.3 only, which is not linked.
-        Box::new(tokio::io::sink())
-    }
-
-    fn p2_stream(&self) -> Box<dyn OutputStream> {
-        Box::new(Lines { printer: self.clone(), line: Vec::new(), printed: 0 })
-    }
-}
-
-impl Lines {
-    fn print(&mut self) {
-        let text = String::from_utf8_lossy(&self.line).into_owned();
-        self.line.clear();
-        log::write(&self.printer.plugin, "stdio", self.printer.level, &text);
-    }
-}
-
-impl OutputStream for Lines {
-    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        let room = MOST_PRINTED.saturating_sub(self.printed);
-        let bytes = &bytes[..bytes.len().min(room)];
-        self.printed += bytes.len();
-        for byte in bytes {
-            if *byte == b'\n' {
-                self.print();
-            } else {
-                self.line.push(*byte);
-            }
-        }
-        Ok(())
-    }
-
-    fn flush(&mut self) -> StreamResult<()> {
-        Ok(())
-    }
-
-    fn check_write(&mut self) -> StreamResult<usize> {
-        Ok(4096)
-    }
-}
-
-#[async_trait::async_trait]
-impl Pollable for Lines {
-    async fn ready(&mut self) {}
-}
-
-impl Drop for Lines {
-    fn drop(&mut self) {
-        if !self.line.is_empty() {
-            self.print();
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::capability::fingerprint::Fingerprints;
-    use crate::runtime::cpu_share::{CpuLimits, CpuShares};
-    use crate::services::PluginServices;
-    use crate::vocabulary::{CalledVersion, Grants};
-
-    #[test]
-    fn output_of_an_instance_is_bounded() {
-        let plugin = PluginContext::new(
-            "zoo".into(),
-            CalledVersion { version: "1.0.0".into(), generation: 1 },
-            Grants::default(),
-            &serde_json::Map::new(),
-            Arc::new(Fingerprints::new()),
-            (Arc::default(), CpuShares::new(CpuLimits::default()).of(&"zoo".into()), PluginServices::default()),
-        );
-        let mut lines =
-            Lines { printer: Printer { plugin: Arc::new(plugin), level: Level::Info }, line: Vec::new(), printed: 0 };
-        for _ in 0..1_000 {
-            lines.write(Bytes::from(vec![b'x'; 4096])).unwrap();
-        }
-        assert_eq!(lines.line.len(), MOST_PRINTED);
-        lines.write(Bytes::from_static(b"\n")).unwrap();
-        assert_eq!(lines.printed, MOST_PRINTED);
-    }
 
     #[test]
     fn a_clock_that_was_not_granted_stands_still_and_waiting_for_it_ends() {

@@ -115,9 +115,10 @@ fn verdict(Output { code, errors, status }: Output, job: &Job) -> Result<Vec<u8>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::engine::EngineKind;
 
     fn ended(status: i32, code: &str, errors: &str) -> Result<Vec<u8>, Failure> {
-        let job = Job { size: 1, memory: 64, processor: 7, time: 9, is_urgent: false };
+        let job = Job { size: 1, kind: EngineKind::Plain, memory: 64, processor: 7, time: 9, is_urgent: false };
         let status = ExitStatus::from_raw(status);
         verdict(Output { code: code.into(), errors: errors.into(), status }, &job)
     }

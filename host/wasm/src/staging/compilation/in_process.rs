@@ -9,23 +9,27 @@ use yardarm_core::supervisor;
 use super::Failure;
 use super::protocol::Job;
 use super::threads::{CompilerThreads, URGENT_AFTER};
+use crate::runtime::engine::Engines;
 use crate::vocabulary::CompileStop;
 
 /// One thread that compiles.
 pub(super) struct InProcess {
-    engine: wasmtime::Engine,
+    engines: Engines,
     threads: CompilerThreads,
 }
 
 impl InProcess {
-    pub(super) fn new(engine: &wasmtime::Engine) -> wasmtime::Result<Self> {
-        Ok(Self { engine: engine.clone(), threads: CompilerThreads::start(1)? })
+    pub(super) fn new(engines: &Engines) -> wasmtime::Result<Self> {
+        Ok(Self { engines: engines.clone(), threads: CompilerThreads::start(1)? })
     }
 
     /// Compiles a component; returns its code. After an error the thread may still be compiling.
     pub(super) async fn compile(&self, job: &Job, component: Arc<[u8]>) -> Result<Vec<u8>, Failure> {
         let (sender, mut receiver) = oneshot::channel();
-        let engine = self.engine.clone();
+        let engine = match self.engines.of(job.kind) {
+            Ok(engine) => engine.clone(),
+            Err(error) => return Err(Failure::Unavailable(format!("{error:#}"))),
+        };
         let work = supervisor::carried("plugin compiler", move || engine.precompile_component(&component));
         self.threads.spawn(move || {
             if let Ok(done) = work() {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Failure;
 use super::limits::Limits;
+use crate::runtime::engine::EngineKind;
 use crate::vocabulary::CompileStop;
 
 /// Exit code of a compiler that has written a [`Report`].
@@ -20,6 +21,8 @@ pub(super) const LARGEST_JOB: usize = 4 << 10;
 pub(super) struct Job {
     /// Size of the component in bytes.
     pub(super) size: usize,
+    /// The engine that will run the code.
+    pub(super) kind: EngineKind,
     /// Memory in bytes.
     pub(super) memory: u64,
     /// Processor time in seconds.
@@ -43,9 +46,9 @@ pub(super) enum Report {
 }
 
 impl Job {
-    pub(super) fn new(size: usize, limits: &Limits, is_urgent: bool) -> Self {
+    pub(super) fn new(size: usize, kind: EngineKind, limits: &Limits, is_urgent: bool) -> Self {
         let Limits { memory, processor, time } = *limits;
-        Self { size, memory, processor, time, is_urgent }
+        Self { size, kind, memory, processor, time, is_urgent }
     }
 }
 

@@ -136,13 +136,13 @@ mod tests {
     use yardarm_core::Lifecycle;
 
     use super::*;
-    use crate::runtime::engine;
+    use crate::runtime::engine::{EngineKind, on_demand};
 
     const SOME: Limits = Limits { memory: 1_000, processor: 10, time: 100 };
 
     #[test]
     fn a_digest_is_kept_by_the_store_for_one_version_of_the_compiler() {
-        let (dir, engine) = (tempfile::tempdir().unwrap(), engine::compiling().unwrap());
+        let (dir, engine) = (tempfile::tempdir().unwrap(), on_demand(EngineKind::Plain, false).unwrap());
         let runtime = Runtime::new().unwrap();
         let store = runtime.block_on(async { DataStore::open(dir.path(), &Lifecycle::new()).await });
         let open = || Quarantine::new(&engine, Some(store.clone()));
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn the_number_of_digests_is_bounded() {
-        let quarantine = Quarantine::new(&engine::compiling().unwrap(), None);
+        let quarantine = Quarantine::new(&on_demand(EngineKind::Plain, false).unwrap(), None);
         for number in 0..MOST_DIGESTS + 50 {
             let mut digest = [0; 32];
             digest[..8].copy_from_slice(&number.to_be_bytes());

@@ -4,7 +4,7 @@ use std::time::Duration;
 use yardarm_testkit::guests::{self, Guest, GuestHook};
 
 use super::*;
-use crate::runtime::engine::{self, Engine};
+use crate::runtime::engine::{Engine, EngineKind, Engines, on_demand};
 
 /// A compiler that is a line of shell, which appends to a file first.
 struct Scripted {
@@ -18,7 +18,7 @@ impl Scripted {
         let script = format!("echo x >> '{}'; {line}", dir.path().join("runs").display());
         let compiler = Compiler::Child { program: "/bin/sh".into(), arguments: vec!["-c".into(), script.into()] };
         let limits = CompileLimits { time: Duration::from_secs(1), ..CompileLimits::default() };
-        let compilation = Compilation::new(&engine::compiling().unwrap(), compiler, limits, (None, None)).unwrap();
+        let compilation = Compilation::new(&engines(), compiler, limits, (None, None)).unwrap();
         Self { dir, compilation }
     }
 
@@ -31,9 +31,13 @@ impl Scripted {
     }
 }
 
+fn engines() -> Engines {
+    Engines::new(on_demand(EngineKind::Plain, false).unwrap(), None, false)
+}
+
 fn source() -> Source {
     let bytes = Guest::new("zoo").hook(GuestHook::RequestAuth, guests::ALLOW).component().unwrap();
-    Source { bytes: bytes.into(), sha256: [7; 32], complexity: 0 }
+    Source { bytes: bytes.into(), sha256: [7; 32], complexity: 0, kind: EngineKind::Plain }
 }
 
 async fn compile(compilation: &Compilation) -> Result<bool, LoadError> {
@@ -72,7 +76,7 @@ async fn a_compiler_that_cannot_run_says_nothing_about_the_component() {
             assert_eq!(scripted.runs(), runs, "{line}");
         }
     }
-    let engine = engine::compiling().unwrap();
+    let engine = engines();
     let nowhere = Compiler::program("/nowhere/yardarm");
     let compilation = Compilation::new(&engine, nowhere, CompileLimits::default(), (None, None)).unwrap();
     let error = compile(&compilation).await.unwrap_err();
@@ -85,7 +89,7 @@ async fn a_compiler_is_killed_with_the_future_that_waits_for_it() {
     let (path, limits) = (dir.path().join("id"), CompileLimits::default());
     let script = format!("echo $$ > '{}'; exec sleep 600", path.display());
     let compiler = Compiler::Child { program: "/bin/sh".into(), arguments: vec!["-c".into(), script.into()] };
-    let compilation = Compilation::new(&engine::compiling().unwrap(), compiler, limits, (None, None)).unwrap();
+    let compilation = Compilation::new(&engines(), compiler, limits, (None, None)).unwrap();
     let id = async {
         loop {
             if let Ok(id) = fs::read_to_string(&path).unwrap_or_default().trim().parse::<i32>() {
@@ -112,10 +116,10 @@ async fn a_compiler_is_killed_with_the_future_that_waits_for_it() {
 async fn code_that_is_compiled_in_the_process_runs_in_an_engine_with_a_pool() {
     let engine = Engine::new(4).unwrap();
     let limits = CompileLimits::default();
-    let compilation = Compilation::new(&engine.wasmtime, Compiler::InProcess, limits, (None, None)).unwrap();
+    let compilation = Compilation::new(&engine.engines, Compiler::InProcess, limits, (None, None)).unwrap();
     assert_eq!(compile(&compilation).await, Ok(false));
     let bytes: Arc<[u8]> = b"\0asm\x0d\0\x01\0\xff".to_vec().into();
-    let junk = Source { bytes, sha256: [8; 32], complexity: 0 };
+    let junk = Source { bytes, sha256: [8; 32], complexity: 0, kind: EngineKind::Plain };
     let error = compilation.compile(junk, &Progress::default()).await.unwrap_err();
     assert_eq!((error.code(), error.may_pass()), ("L03", false), "{error}");
 }

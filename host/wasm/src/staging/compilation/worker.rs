@@ -70,9 +70,10 @@ fn compile(job: &Job) -> Result<Option<Vec<u8>>, Report> {
     let threads = CompilerThreads::start(processors()).map_err(unavailable)?;
     let (events, received) = channel();
     watch_host(events.clone()).map_err(unavailable)?;
+    let kind = job.kind;
     threads.spawn(move || {
         let compiled = Supervisor::global().catch("plugin compiler", None, || {
-            let engine = engine::compiling().map_err(unavailable)?;
+            let engine = engine::on_demand(kind, false).map_err(unavailable)?;
             engine.precompile_component(&component).map_err(|error| Report::Invalid(format!("{error:#}")))
         });
         let compiled = compiled.unwrap_or_else(|error| Err(Report::Panicked(error.location.to_string())));

@@ -1,0 +1,76 @@
+//! WASI 0.3: the same parts as of 0.2, from the same context. They are linked for components that import them, beside those
+//! of 0.2, in the engine with concurrency.
+//!
+//! A hook is a plain function, so a call of an `async func` of WASI that would wait, such as `wait-for`, ends it with a
+//! trap. A write to stdout or stderr never waits.
+
+use wasmtime::component::Linker;
+use wasmtime_wasi::WasiView as _;
+use wasmtime_wasi::cli::{WasiCli, WasiCliView as _};
+use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView as _};
+use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView as _};
+use wasmtime_wasi::p3::bindings::{cli, clocks, filesystem, random};
+use wasmtime_wasi::random::WasiRandom;
+
+use crate::runtime::guest::GuestState;
+
+/// The interfaces that [`add_to_linker`] adds, and those that contain only types.
+pub(crate) const OFFERED: [&str; 19] = [
+    "wasi:cli/environment",
+    "wasi:cli/exit",
+    "wasi:cli/stderr",
+    "wasi:cli/stdin",
+    "wasi:cli/stdout",
+    "wasi:cli/terminal-input",
+    "wasi:cli/terminal-output",
+    "wasi:cli/terminal-stderr",
+    "wasi:cli/terminal-stdin",
+    "wasi:cli/terminal-stdout",
+    "wasi:cli/types",
+    "wasi:clocks/monotonic-clock",
+    "wasi:clocks/system-clock",
+    "wasi:clocks/types",
+    "wasi:filesystem/preopens",
+    "wasi:filesystem/types",
+    "wasi:random/insecure",
+    "wasi:random/insecure-seed",
+    "wasi:random/random",
+];
+
+/// Returns whether an import, a name with a version, is of WASI 0.3, drafts of it included.
+pub(crate) fn is_version_of(import: &str) -> bool {
+    import.starts_with("wasi:") && import.split_once('@').is_some_and(|(_, version)| version.starts_with("0.3."))
+}
+
+/// Adds the interfaces to a linker, whose engine must have concurrency. Sockets are not among them.
+pub(crate) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
+    type State = GuestState;
+    let l = linker;
+    clocks::types::add_to_linker::<State, WasiClocks>(l, State::clocks)?;
+    clocks::system_clock::add_to_linker::<State, WasiClocks>(l, |t| {
+        t.note_clock();
+        t.clocks()
+    })?;
+    clocks::monotonic_clock::add_to_linker::<State, WasiClocks>(l, State::clocks)?;
+    filesystem::preopens::add_to_linker::<State, WasiFilesystem>(l, State::filesystem)?;
+    filesystem::types::add_to_linker::<State, WasiFilesystem>(l, State::filesystem)?;
+    random::random::add_to_linker::<State, WasiRandom>(l, |t| {
+        t.note_random();
+        t.ctx().ctx.random()
+    })?;
+    random::insecure::add_to_linker::<State, WasiRandom>(l, |t| {
+        t.note_random();
+        t.ctx().ctx.random()
+    })?;
+    random::insecure_seed::add_to_linker::<State, WasiRandom>(l, |t| t.ctx().ctx.random())?;
+    cli::exit::add_to_linker::<State, WasiCli>(l, State::cli)?;
+    cli::environment::add_to_linker::<State, WasiCli>(l, State::cli)?;
+    cli::stdin::add_to_linker::<State, WasiCli>(l, State::cli)?;
+    cli::stdout::add_to_linker::<State, WasiCli>(l, State::cli)?;
+    cli::stderr::add_to_linker::<State, WasiCli>(l, State::cli)?;
+    cli::terminal_input::add_to_linker::<State, WasiCli>(l, State::cli)?;
+    cli::terminal_output::add_to_linker::<State, WasiCli>(l, State::cli)?;
+    cli::terminal_stdin::add_to_linker::<State, WasiCli>(l, State::cli)?;
+    cli::terminal_stdout::add_to_linker::<State, WasiCli>(l, State::cli)?;
+    cli::terminal_stderr::add_to_linker::<State, WasiCli>(l, State::cli)
+}
