@@ -57,13 +57,13 @@ impl Options {
     }
 
     /// Returns the component of an example plugin, and its binding file.
-    pub(crate) fn example(&self, language: &str) -> anyhow::Result<(Vec<u8>, Vec<u8>)> {
+    pub(crate) fn example(&self, language: &str) -> anyhow::Result<(Vec<u8>, String)> {
         let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/plugins")).join(language);
         let read = |extension: &str| {
             let file = folder.join(format!("{language}-event-filter.{extension}"));
             std::fs::read(&file).with_context(|| format!("{}: run `make example-plugins`", file.display()))
         };
-        Ok((read("wasm")?, read("toml")?))
+        Ok((read("wasm")?, String::from_utf8(read("toml")?)?))
     }
 
     /// Returns the component of a sample plugin.

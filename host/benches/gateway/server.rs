@@ -28,6 +28,8 @@ pub(crate) struct Setup {
     dir: Arc<TempDir>,
     environments: Vec<String>,
     upstream: String,
+    /// Lines of the section `[plugins]`.
+    of_plugins: String,
     more: String,
     has_tls: bool,
     keep: bool,
@@ -75,6 +77,7 @@ impl Setup {
             environments: environments.iter().map(|&it| it.to_owned()).collect(),
             upstream: upstream.to_owned(),
             more: String::new(),
+            of_plugins: String::new(),
             has_tls: false,
             keep: options.keep,
         })
@@ -84,6 +87,13 @@ impl Setup {
     pub(crate) fn with(mut self, line: &str) -> Self {
         self.more.push_str(line);
         self.more.push('\n');
+        self
+    }
+
+    /// Adds lines of the section `[plugins]`.
+    pub(crate) fn with_plugins(mut self, lines: &str) -> Self {
+        self.of_plugins.push_str(lines);
+        self.of_plugins.push('\n');
         self
     }
 
@@ -134,12 +144,13 @@ impl Setup {
 
     fn text(&self) -> String {
         let mut text = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\n{}[admin]\nlisten = \"127.0.0.1:0\"\n[data]\ndir = {:?}\n[plugins]\ndir = {:?}\n\
+            "[server]\nlisten = \"127.0.0.1:0\"\n{}[admin]\nlisten = \"127.0.0.1:0\"\n[data]\ndir = {:?}\n[plugins]\ndir = {:?}\n{}\
              [log]\nlevel = \"warn,yardarm::gateway=info\"\n\
              [launchdarkly]\nstream_uri = {up:?}\nbase_uri = {up:?}\nevents_uri = {up:?}\nheartbeat_interval = \"1h\"\n{}",
             if self.has_tls { "tls = { cert = \"cert.pem\", key = \"key.pem\" }\n" } else { "" },
             self.data(),
             self.plugins(),
+            self.of_plugins,
             self.more,
             up = self.upstream,
         );

@@ -28,16 +28,21 @@ const LANGUAGES: [Row; 6] = [
     ("python", None, Some(Figure::PythonActivation)),
 ];
 const EVENT_BYTES: usize = 300;
-/// Batches do not overlap: the figure is that of one call, not of a queue.
+/// Minimum interval of batches, and the part of it that calls may take: the figure is that of one call, not of a queue.
 const PACE: Duration = Duration::from_millis(4);
+const BUSY: f64 = 0.3;
 /// How long the allocator and the engine get to return memory of a plugin that is gone.
 const SETTLING: Duration = Duration::from_secs(5);
 
 /// What was measured of one language.
 struct Measured {
     activation: f64,
+    /// One event, whose body is read.
     one: Spread,
-    batch: Spread,
+    /// 100 events, of which the kinds are read.
+    kinds: Spread,
+    /// 100 events, whose bodies are read.
+    bodies: Spread,
     /// Resident MiB before, while the plugin runs, and after its removal.
     memory: [f64; 3],
 }
@@ -47,14 +52,14 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<()> {
     let mut left = Vec::new();
     for (language, calls, activation) in LANGUAGES {
         let measured = measure_language(bench, language)?;
-        let Measured { activation: seconds, one, batch, memory: [before, with, after] } = measured;
+        let Measured { activation: seconds, one, kinds, bodies, memory: [before, with, after] } = measured;
         let note = format!(
-            "{language}: active after {seconds:.2} s, call {one} us with one event and {batch} us with 100, resident \
-             {before:.0} MiB before, {with:.0} with it, {after:.0} after its removal"
+            "{language}: active after {seconds:.2} s, call {one} us with one event, {kinds} us with the kinds of \
+             100, {bodies} us with their bodies; resident {before:.0} MiB before, {with:.0} with it, {after:.0} after its removal"
         );
         if let Some([of_one, of_batch]) = calls {
             bench.report.add(of_one, one.median, note.clone());
-            bench.report.add(of_batch, batch.median, String::new());
+            bench.report.add(of_batch, kinds.median, String::new());
         }
         if let Some(figure) = activation {
             bench.report.add(figure, seconds, note.clone());
@@ -76,14 +81,16 @@ fn measure_language(bench: &Bench, language: &str) -> Result<Measured> {
     let setup = Setup::new(&bench.options, &cloud.url(), &[ENVIRONMENT])?
         .with("send_events = true")
         .with("events_capacity = 1000000")
-        .with("events_flush_interval = \"500ms\"");
+        .with("events_flush_interval = \"500ms\"")
+        .with_plugins("cpu_share = 1000\ntotal_cpu_share = 100");
     let server = setup.start()?;
     server.settle()?;
     let mut folder = Folder::new(setup.plugins(), &server)?;
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     let before = mib(server.process().resident()?);
 
-    folder.put(&format!("{stem}.toml"), &binding)?;
+    let binding_file = format!("{stem}.toml");
+    folder.put(&binding_file, binding.as_bytes())?;
     let (generation, start) = (folder.generation()?, Instant::now());
     folder.put(&format!("{stem}.wasm"), &component)?;
     let (generation, row) = folder.wait_for(generation, &stem, "active")?;
@@ -92,17 +99,30 @@ fn measure_language(bench: &Bench, language: &str) -> Result<Measured> {
 
     let _awake = Awake::start();
     let (rounds, per_round) = bench.options.size((10, 50), (3, 20));
-    let [one, batch] = [1, 100].map(|count| -> Result<Spread> {
+    let measure = |count: usize| -> Result<Spread> {
         let events = serde_json::to_vec(&inputs::events(count, EVENT_BYTES))?;
+        let mut pace = 100 * PACE;
         let mut means = Vec::new();
         for round in 0..=rounds {
-            let mean = mean_call(&server, &stem, &events, per_round)?;
+            let mean = mean_call(&server, &stem, &events, (if round == 0 { 3 } else { per_round }, pace))?;
+            pace = PACE.max(Duration::from_secs_f64(mean / 1e6 / BUSY));
             if round > 0 {
                 means.push(mean);
             }
         }
         Ok(Spread::of(&means))
-    });
+    };
+    let (one, bodies) = (measure(1)?, measure(100)?);
+    // Without an attribute to blank, the filter needs no bodies. That in text never does.
+    let kinds_only: String =
+        binding.lines().filter(|line| !line.starts_with("attribute")).map(|it| format!("{it}\n")).collect();
+    let generation = if kinds_only == binding {
+        generation
+    } else {
+        folder.put(&binding_file, kinds_only.as_bytes())?;
+        folder.wait_for(generation, &stem, "active")?.0
+    };
+    let kinds = measure(100)?;
     let with = mib(server.process().resident()?);
     for extension in ["toml", "wasm"] {
         folder.remove(&format!("{stem}.{extension}"))?;
@@ -112,11 +132,11 @@ fn measure_language(bench: &Bench, language: &str) -> Result<Measured> {
     folder.wait_for(generation, &stem, "retired")?;
     std::thread::sleep(SETTLING);
     let after = mib(server.process().resident()?);
-    Ok(Measured { activation, one: one?, batch: batch?, memory: [before, with, after] })
+    Ok(Measured { activation, one, kinds, bodies, memory: [before, with, after] })
 }
 
 /// Returns the mean microseconds of a call, as the gateway counts it.
-fn mean_call(server: &Server, plugin: &str, batch: &[u8], count: usize) -> Result<f64> {
+fn mean_call(server: &Server, plugin: &str, batch: &[u8], (count, pace): (usize, Duration)) -> Result<f64> {
     let key = sdk_key(ENVIRONMENT);
     let headers =
         [("Authorization", key.as_str()), ("Content-Type", "application/json"), ("X-LaunchDarkly-Event-Schema", "4")];
@@ -125,7 +145,7 @@ fn mean_call(server: &Server, plugin: &str, batch: &[u8], count: usize) -> Resul
     let mut operator = server.operator()?;
     let before = calls(&mut operator, plugin)?;
     for _ in 0..count {
-        let due = Instant::now() + PACE;
+        let due = Instant::now() + pace;
         let (status, body) = sdk.send(&request)?;
         ensure!(status == 202, "a batch was answered {status}: {}", String::from_utf8_lossy(body));
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
