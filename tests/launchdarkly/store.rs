@@ -288,15 +288,15 @@ async fn a_password_is_never_shown() {
         assert_eq!(store["dbServer"], **server, "L229, U101");
         assert!(store["stateSince"].as_u64().is_some_and(|it| it > 0), "L229");
         for path in ["/api/status", "/api/environments", "/metrics", "/"] {
-            assert!(!program.operator_gets(path).await.text().contains("canary"), "U101: {path}");
+            assert!(!program.operator_gets(path).await.text().contains(PASSWORD), "U101: {path}");
         }
         let effective = crate::program::run(dir.path(), &["check", "--print-effective"]);
-        assert!(!String::from_utf8_lossy(&effective.stdout).contains("canary"), "U101");
+        assert!(!String::from_utf8_lossy(&effective.stdout).contains(PASSWORD), "U101");
         program.signal(Signal::TERM);
         let (exit, log) = program.ends().await;
         assert_eq!(exit.code(), Some(0));
         for line in &log {
-            assert!(!line.contains("canary"), "U101: {line}");
+            assert!(!line.contains(PASSWORD), "U101: {line}");
         }
     }
 }
