@@ -10,16 +10,18 @@ use yardarm_core::time::unix_ms;
 
 use super::description::{Described, describe};
 use super::format::Case;
-use super::reply::{FailureReply, Reply};
+use super::reply::Reply;
 use crate::runtime::capture::CaptureSink;
 use crate::runtime::guest::PluginContext;
 use crate::runtime::interface::AnyCall;
-use crate::vocabulary::{CallError, FieldClass, clean};
+use crate::vocabulary::{CallError, FieldClass, Hook, clean};
 
 /// Maximum number of calls that are kept, of all plugins.
 const MOST: usize = 100;
 /// Maximum number of calls of one plugin, hook and class of failure, so that one failure does not displace all others.
 const MOST_ALIKE: usize = 10;
+/// Milliseconds after which one of them is replaced by a newer one.
+const RENEWAL_MS: u64 = 1_000;
 /// Maximum size of all of them, roughly.
 const LARGEST_TOTAL: usize = 8 << 20;
 
@@ -97,12 +99,21 @@ impl Captures {
         kept.iter().rev().map(|it| &it.capture).filter(|it| it.plugin == plugin).cloned().collect()
     }
 
+    /// Returns whether a failure is worth the time of writing it down, which its request waits for: there are few like it, or
+    /// the last one is old.
+    fn admits(&self, plugin: &str, hook: Hook, class: &str, now_ms: u64) -> bool {
+        let kept = self.kept.lock();
+        let mut alike = kept.iter().rev().filter(|it| it.is_like(plugin, hook, class)).map(|it| it.capture.at_ms);
+        let is_old = alike.next().is_none_or(|at_ms| now_ms.saturating_sub(at_ms) >= RENEWAL_MS);
+        is_old || alike.count() + 1 < MOST_ALIKE
+    }
+
     fn add(&self, capture: Capture) {
         let size = serde_json::to_vec(&capture).map_or(0, |json| json.len());
         let mut kept = self.kept.lock();
-        let is_like = |it: &Kept| is_alike(&it.capture, &capture.plugin, &capture.case, &capture.class);
-        if kept.iter().filter(|it| is_like(it)).count() >= MOST_ALIKE
-            && let Some(oldest) = kept.iter().position(is_like)
+        let is_alike = |it: &Kept| it.is_like(&capture.plugin, capture.case.hook, &capture.class);
+        if kept.iter().filter(|it| is_alike(it)).count() >= MOST_ALIKE
+            && let Some(oldest) = kept.iter().position(is_alike)
         {
             kept.remove(oldest);
         }
@@ -114,8 +125,11 @@ impl Captures {
     }
 }
 
-fn is_alike(known: &Capture, plugin: &str, case: &Case, class: &str) -> bool {
-    known.plugin == plugin && known.case.hook == case.hook && known.class == class
+impl Kept {
+    fn is_like(&self, plugin: &str, hook: Hook, class: &str) -> bool {
+        let known = &self.capture;
+        known.plugin == plugin && known.case.hook == hook && known.class == class
+    }
 }
 
 impl CaptureSink for Captures {
@@ -127,13 +141,16 @@ impl CaptureSink for Captures {
         ) {
             return;
         }
-        let (at_ms, number) = (unix_ms(), self.count.fetch_add(1, Ordering::Relaxed) + 1);
-        let class = error.outcome().name();
-        let kind = match error {
-            CallError::Trap { kind, .. } | CallError::Guest { kind, .. } => Some((*kind).to_owned()),
-            _ => None,
-        };
-        let expect = Reply::Failure(FailureReply { class: class.to_owned(), kind, text: None });
+        let (at_ms, class) = (unix_ms(), error.outcome().name());
+        if !self.admits(&plugin.name, call.hook(), class, at_ms) {
+            return;
+        }
+        let number = self.count.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut expect = Reply::of_error(error);
+        if let Reply::Failure(failure) = &mut expect {
+            // Masks change what a guest writes about its input.
+            failure.text = None;
+        }
         let name = format!("capture {number}: {class}");
         let Described { case, left_out } = describe(plugin, &call, self.plain, (name, at_ms, expect));
         self.add(Capture {

@@ -12,7 +12,7 @@ use super::format::{Case, CaseEvent, CaseIdentity, CaseItem, CaseItems, CaseRequ
 use super::{CaseLimits, CaseServices, Reply, masking};
 use crate::runtime::guest::PluginContext;
 use crate::runtime::interface::AnyCall;
-use crate::vocabulary::{FieldClass, Grants, Hook};
+use crate::vocabulary::{FieldClass, Grants};
 
 /// Maximum size in bytes of the input in one case, roughly.
 const LARGEST: usize = 256 << 10;
@@ -244,19 +244,6 @@ impl AnyCall {
             Self::Announce(it) => Some(&it.notice.environment),
             Self::Refresh(_) => None,
             call => call.request().map(|it| &it.facts.environment),
-        }
-    }
-
-    fn hook(&self) -> Hook {
-        match self {
-            Self::Authenticate(_) => Hook::RequestAuth,
-            Self::Filter(_) => Hook::EventFilter,
-            Self::TransformPayload(_) => Hook::PayloadTransform,
-            Self::Enrich(_) => Hook::ContextEnrichment,
-            Self::TransformResults(_) => Hook::EvaluationTransform,
-            Self::Refresh(_) => Hook::Background,
-            Self::Announce(_) => Hook::ChangeListener,
-            Self::Resolve(_) => Hook::RouteResolver,
         }
     }
 }

@@ -125,6 +125,15 @@ macro_rules! any_call {
                 Self::$call(call)
             }
         })*
+
+        impl AnyCall {
+            /// Returns the hook that is called.
+            pub(crate) fn hook(&self) -> Hook {
+                match self {
+                    $(Self::$call(_) => <$call as HookCall>::HOOK,)*
+                }
+            }
+        }
     };
 }
 

@@ -102,7 +102,8 @@ impl Loader {
 
     /// Ends a probation, and those of the other plugins of its set: a set is kept or returns as a whole.
     fn promote(&mut self, stem: &Arc<str>) -> Result<Effect, Impossible> {
-        if let Some(text) = self.promote_by_order(stem)? {
+        self.refuse_retired(stem)?;
+        if let Some(text) = self.promote_rollout(stem) {
             return Ok((true, text));
         }
         let entry = self.entry(stem);

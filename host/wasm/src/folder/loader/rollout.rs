@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::super::entry::{Hold, Identity};
-use super::super::orders::Impossible;
 use super::super::probation::Fault;
 use super::super::records::QuarantinedVersion;
 use super::super::rollout::{Progress, Rollout};
@@ -74,9 +73,12 @@ impl Loader {
         let (plugin, identity) = (Arc::clone(rollout.plugin()), rollout.identity);
         let version = plugin.version.clone();
         let before = entry.active.as_ref().map(|it| it.version.clone()).unwrap_or_default();
-        tracing::info!(file = %stem, version = %version, "plugin version is promoted");
+        let is_new = entry.promoted.replace(identity) != Some(identity);
+        if is_new {
+            tracing::info!(file = %stem, version = %version, "plugin version is promoted");
+        }
         if plugin.rollout.mode == RolloutMode::Shadow {
-            if entry.promoted.replace(identity) != Some(identity) {
+            if is_new {
                 self.look_again_at(stem);
             }
             return Some(format!(
@@ -107,13 +109,12 @@ impl Loader {
         Some(format!("the rollout of version `{version}` is ended, `{to}` goes on"))
     }
 
-    /// Ends a rollout because the files have changed; returns the version that was being rolled out.
-    pub(super) fn end_rollout(&mut self, stem: &Arc<str>) -> Option<String> {
-        let rollout = self.entry(stem).rollout.take()?;
-        let version = rollout.plugin().version.clone();
-        tracing::info!(file = %stem, version = %version, "the rollout of a plugin version is ended");
-        self.mark_unplanned();
-        Some(version)
+    /// Ends a rollout whose version is not wanted any more: other files are there, or the running version is pinned.
+    pub(super) fn end_rollout(&mut self, stem: &Arc<str>) {
+        if let Some(rollout) = self.entry(stem).rollout.take() {
+            tracing::info!(file = %stem, version = %rollout.plugin().version, "the rollout of a plugin version is ended");
+            self.mark_unplanned();
+        }
     }
 
     /// Has the files judged again if they waited for the version that ran before.
@@ -123,11 +124,5 @@ impl Loader {
             entry.hold = None;
             self.look_again_at(stem);
         }
-    }
-
-    /// Promotes the rollout of a plugin by order, if there is one.
-    pub(super) fn promote_by_order(&mut self, stem: &Arc<str>) -> Result<Option<String>, Impossible> {
-        self.refuse_retired(stem)?;
-        Ok(self.promote_rollout(stem))
     }
 }

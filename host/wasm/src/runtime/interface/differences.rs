@@ -1,5 +1,7 @@
 //! Where two replies to the same call differ. Values never appear, because they may be personal.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 use yardarm_core::hooks::ContextAttribute;
 
@@ -31,9 +33,13 @@ struct Places(Vec<Differing>);
 
 impl Places {
     fn add(&mut self, field: &'static str, place: impl Into<String>) {
-        if self.0.len() < MOST {
+        if !self.is_full() {
             self.0.push(Differing { field, place: place.into() });
         }
+    }
+
+    fn is_full(&self) -> bool {
+        self.0.len() >= MOST
     }
 
     fn compare<T: PartialEq>(&mut self, field: &'static str, one: &T, other: &T) {
@@ -118,30 +124,34 @@ trait IndexedEdit {
     fn compare(&self, other: &Self, place: &str, places: &mut Places);
 }
 
+/// Returns edits by index, and additions in order.
+fn split<E: IndexedEdit>(edits: &[E]) -> (BTreeMap<u32, &E>, Vec<&E>) {
+    let added = edits.iter().filter(|edit| edit.index().is_none()).collect();
+    (edits.iter().filter_map(|edit| Some((edit.index()?, edit))).collect(), added)
+}
+
 impl<E: IndexedEdit> Comparable for Vec<E> {
     fn differing(&self, other: &Self) -> Vec<Differing> {
         let mut places = Places::default();
-        let additions = |edits: &'_ Self| edits.iter().filter(|edit| edit.index().is_none()).count();
-        if additions(self) != additions(other) {
-            places.add("add", format!("{} instead of {}", additions(other), additions(self)));
+        let (edits, added) = split(self);
+        let (other_edits, other_added) = split(other);
+        if added.len() != other_added.len() {
+            places.add("add", format!("{} instead of {}", other_added.len(), added.len()));
         }
-        let added = |edits: &Self| {
-            edits.iter().enumerate().filter(|(_, it)| it.index().is_none()).map(|(at, _)| at).collect::<Vec<_>>()
-        };
-        for (number, (at, other_at)) in added(self).into_iter().zip(added(other)).enumerate() {
-            self[at].compare(&other[other_at], &format!("addition {number}"), &mut places);
+        for (number, (one, other)) in added.into_iter().zip(other_added).enumerate() {
+            one.compare(other, &format!("addition {number}"), &mut places);
         }
-        for edit in self {
-            let Some(index) = edit.index() else { continue };
-            match other.iter().find(|it| it.index() == Some(index)) {
+        for (index, edit) in &edits {
+            if places.is_full() {
+                break;
+            }
+            match other_edits.get(index) {
                 Some(other) => edit.compare(other, &format!("index {index}"), &mut places),
                 None => places.add("edit", format!("index {index}: none")),
             }
         }
-        for edit in other.iter().filter_map(IndexedEdit::index) {
-            if !self.iter().any(|it| it.index() == Some(edit)) {
-                places.add("edit", format!("index {edit}: another one"));
-            }
+        for index in other_edits.keys().filter(|index| !edits.contains_key(*index)) {
+            places.add("edit", format!("index {index}: another one"));
         }
         places.0
     }
