@@ -7,6 +7,7 @@ mod awake;
 mod cloud;
 mod components;
 mod deliveries;
+mod filter_calls;
 mod floor;
 mod folder;
 mod goals;

@@ -10,8 +10,8 @@ use tokio::time::Instant;
 use crate::Bench;
 use crate::awake::Awake;
 use crate::cloud::Cloud;
+use crate::filter_calls;
 use crate::goals::Figure;
-use crate::http::{self, KeepAlive};
 use crate::inputs;
 use crate::server::{Server, Setup, sdk_key};
 use crate::stats::Spread;
@@ -62,7 +62,7 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<()> {
     let (mut of_way, mut native) = ([Vec::new(), Vec::new()], Vec::new());
     for round in 0..=rounds {
         for (index, way) in WAYS.iter().enumerate() {
-            let mean = guest(&server, way, &batch, per_round)?;
+            let mean = filter_calls::mean(&server, (way, "event-redactor"), &batch, (per_round, PACE))?;
             if round > 0 {
                 of_way[index].push(mean);
             }
@@ -85,40 +85,6 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<()> {
         ),
     );
     Ok(())
-}
-
-/// Returns the mean microseconds of a call, as counted by the gateway.
-fn guest(server: &Server, way: &str, batch: &[u8], count: usize) -> Result<f64> {
-    let key = sdk_key(way);
-    let headers =
-        [("Authorization", key.as_str()), ("Content-Type", "application/json"), ("X-LaunchDarkly-Event-Schema", "4")];
-    let request = http::request("POST", "/bulk", &headers, batch);
-    let mut sdk = KeepAlive::open(server.sdks)?;
-    let mut operator = server.operator()?;
-    let before = calls(&mut operator)?;
-    for _ in 0..count {
-        let due = Instant::now() + PACE;
-        let (status, body) = sdk.send(&request)?;
-        ensure!(status == 202, "a batch was answered {status}: {}", String::from_utf8_lossy(body));
-        std::thread::sleep(due.saturating_duration_since(Instant::now()));
-    }
-    let mut after = before;
-    server.wait("filtered batches", || {
-        after = calls(&mut operator)?;
-        Ok(after.0 >= before.0 + count as f64)
-    })?;
-    ensure!((after.2 - before.2 - count as f64).abs() < 0.5, "calls of the filter failed:\n{}", server.last_words());
-    Ok((after.1 - before.1) * 1e6 / count as f64)
-}
-
-/// Returns the number of calls, their seconds, and how many of them succeeded.
-fn calls(operator: &mut KeepAlive) -> Result<(f64, f64, f64)> {
-    let labels = [("plugin", "event-redactor"), ("hook", "event-filter")];
-    Ok((
-        operator.metric("yardarm_plugin_call_seconds_count", &labels)?,
-        operator.metric("yardarm_plugin_call_seconds_sum", &labels)?,
-        operator.metric("yardarm_plugin_calls_total", &[labels[0], labels[1], ("outcome", "changed")])?,
-    ))
 }
 
 /// Does the work of the filter natively; returns microseconds for parsing, and for everything.

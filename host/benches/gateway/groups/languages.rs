@@ -9,11 +9,11 @@ use tokio::time::Instant;
 use crate::Bench;
 use crate::awake::Awake;
 use crate::cloud::Cloud;
+use crate::filter_calls;
 use crate::folder::Folder;
 use crate::goals::Figure;
-use crate::http::{self, KeepAlive};
 use crate::inputs;
-use crate::server::{Server, Setup, sdk_key};
+use crate::server::{Setup, sdk_key};
 use crate::stats::Spread;
 
 const ENVIRONMENT: &str = "languages";
@@ -104,7 +104,12 @@ fn measure_language(bench: &Bench, language: &str) -> Result<Measured> {
         let mut pace = 100 * PACE;
         let mut means = Vec::new();
         for round in 0..=rounds {
-            let mean = mean_call(&server, &stem, &events, (if round == 0 { 3 } else { per_round }, pace))?;
+            let mean = filter_calls::mean(
+                &server,
+                (ENVIRONMENT, &stem),
+                &events,
+                (if round == 0 { 3 } else { per_round }, pace),
+            )?;
             pace = PACE.max(Duration::from_secs_f64(mean / 1e6 / BUSY));
             if round > 0 {
                 means.push(mean);
@@ -133,42 +138,4 @@ fn measure_language(bench: &Bench, language: &str) -> Result<Measured> {
     std::thread::sleep(SETTLING);
     let after = mib(server.process().resident()?);
     Ok(Measured { activation, one, kinds, bodies, memory: [before, with, after] })
-}
-
-/// Returns the mean microseconds of a call, as the gateway counts it.
-fn mean_call(server: &Server, plugin: &str, batch: &[u8], (count, pace): (usize, Duration)) -> Result<f64> {
-    let key = sdk_key(ENVIRONMENT);
-    let headers =
-        [("Authorization", key.as_str()), ("Content-Type", "application/json"), ("X-LaunchDarkly-Event-Schema", "4")];
-    let request = http::request("POST", "/bulk", &headers, batch);
-    let mut sdk = KeepAlive::open(server.sdks)?;
-    let mut operator = server.operator()?;
-    let before = calls(&mut operator, plugin)?;
-    for _ in 0..count {
-        let due = Instant::now() + pace;
-        let (status, body) = sdk.send(&request)?;
-        ensure!(status == 202, "a batch was answered {status}: {}", String::from_utf8_lossy(body));
-        std::thread::sleep(due.saturating_duration_since(Instant::now()));
-    }
-    let mut after = before;
-    server.wait("filtered batches", || {
-        after = calls(&mut operator, plugin)?;
-        Ok(after.0 >= before.0 + count as f64)
-    })?;
-    ensure!((after.2 - before.2 - count as f64).abs() < 0.5, "calls of the filter failed:\n{}", server.last_words());
-    Ok((after.1 - before.1) * 1e6 / count as f64)
-}
-
-/// Returns the number of calls, their seconds, and how many of them succeeded.
-fn calls(operator: &mut KeepAlive, plugin: &str) -> Result<(f64, f64, f64)> {
-    let labels = [("plugin", plugin), ("hook", "event-filter")];
-    let mut succeeded = 0.0;
-    for outcome in ["changed", "unchanged"] {
-        let labels = [labels[0], labels[1], ("outcome", outcome)];
-        // A series begins with its first call.
-        succeeded += operator.metric("yardarm_plugin_calls_total", &labels).unwrap_or(0.0);
-    }
-    let [count, sum] = ["count", "sum"]
-        .map(|part| operator.metric(&format!("yardarm_plugin_call_seconds_{part}"), &labels).unwrap_or(0.0));
-    Ok((count, sum, succeeded))
 }

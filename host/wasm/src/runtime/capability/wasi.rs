@@ -2,6 +2,37 @@
 //! files, no sockets, closed stdin; stdout and stderr are written to the plugin's log. The interfaces of 0.2 are here.
 
 mod printer;
+
+/// Adds the interfaces that have the same names in WASI 0.2 and 0.3, with the modules of one version in scope. What is
+/// recorded without a grant is the same in both.
+macro_rules! add_shared {
+    ($l:ident) => {{
+        clocks::monotonic_clock::add_to_linker::<State, WasiClocks>($l, State::clocks)?;
+        filesystem::preopens::add_to_linker::<State, WasiFilesystem>($l, State::filesystem)?;
+        filesystem::types::add_to_linker::<State, WasiFilesystem>($l, State::filesystem)?;
+        random::random::add_to_linker::<State, WasiRandom>($l, |t| {
+            t.note_random();
+            t.ctx().ctx.random()
+        })?;
+        random::insecure::add_to_linker::<State, WasiRandom>($l, |t| {
+            t.note_random();
+            t.ctx().ctx.random()
+        })?;
+        // Seeds of hash tables, which runtimes read for their own use.
+        random::insecure_seed::add_to_linker::<State, WasiRandom>($l, |t| t.ctx().ctx.random())?;
+        cli::exit::add_to_linker::<State, WasiCli>($l, State::cli)?;
+        cli::environment::add_to_linker::<State, WasiCli>($l, State::cli)?;
+        cli::stdin::add_to_linker::<State, WasiCli>($l, State::cli)?;
+        cli::stdout::add_to_linker::<State, WasiCli>($l, State::cli)?;
+        cli::stderr::add_to_linker::<State, WasiCli>($l, State::cli)?;
+        cli::terminal_input::add_to_linker::<State, WasiCli>($l, State::cli)?;
+        cli::terminal_output::add_to_linker::<State, WasiCli>($l, State::cli)?;
+        cli::terminal_stdin::add_to_linker::<State, WasiCli>($l, State::cli)?;
+        cli::terminal_stdout::add_to_linker::<State, WasiCli>($l, State::cli)?;
+        cli::terminal_stderr::add_to_linker::<State, WasiCli>($l, State::cli)
+    }};
+}
+
 pub(crate) mod v0_3;
 
 use std::sync::Arc;
@@ -40,29 +71,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result
         t.note_clock();
         t.clocks()
     })?;
-    clocks::monotonic_clock::add_to_linker::<State, WasiClocks>(l, State::clocks)?;
-    filesystem::preopens::add_to_linker::<State, WasiFilesystem>(l, State::filesystem)?;
-    filesystem::types::add_to_linker::<State, WasiFilesystem>(l, State::filesystem)?;
-    random::random::add_to_linker::<State, WasiRandom>(l, |t| {
-        t.note_random();
-        t.ctx().ctx.random()
-    })?;
-    random::insecure::add_to_linker::<State, WasiRandom>(l, |t| {
-        t.note_random();
-        t.ctx().ctx.random()
-    })?;
-    // Seeds of hash tables, which runtimes read for their own use.
-    random::insecure_seed::add_to_linker::<State, WasiRandom>(l, |t| t.ctx().ctx.random())?;
-    cli::exit::add_to_linker::<State, WasiCli>(l, State::cli)?;
-    cli::environment::add_to_linker::<State, WasiCli>(l, State::cli)?;
-    cli::stdin::add_to_linker::<State, WasiCli>(l, State::cli)?;
-    cli::stdout::add_to_linker::<State, WasiCli>(l, State::cli)?;
-    cli::stderr::add_to_linker::<State, WasiCli>(l, State::cli)?;
-    cli::terminal_input::add_to_linker::<State, WasiCli>(l, State::cli)?;
-    cli::terminal_output::add_to_linker::<State, WasiCli>(l, State::cli)?;
-    cli::terminal_stdin::add_to_linker::<State, WasiCli>(l, State::cli)?;
-    cli::terminal_stdout::add_to_linker::<State, WasiCli>(l, State::cli)?;
-    cli::terminal_stderr::add_to_linker::<State, WasiCli>(l, State::cli)
+    add_shared!(l)
 }
 
 impl GuestState {
