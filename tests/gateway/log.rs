@@ -91,8 +91,8 @@ async fn lines_name_the_environment_the_host_and_the_caller() {
         all.filter(|it| it["message"] == message).collect()
     };
     cloud.closes_streams(SDK_KEY);
-    yardarm_testkit::until("the interruption", || !records("upstream stream interrupted").is_empty()).await;
     for message in ["connected to upstream", "upstream stream interrupted", "reconnecting to upstream"] {
+        yardarm_testkit::until(message, || !records(message).is_empty()).await;
         let record = &records(message)[0];
         assert_eq!(record["environment"], "launchdarkly/main", "{record}");
         assert_eq!(
