@@ -38,7 +38,7 @@ pub(crate) fn redact(rules: &Rules, value: &str) -> Result<Option<String>> {
             changed = true;
         }
     }
-    Ok(changed.then(|| object.to_string()))
+    Ok(changed.then(|| object.to_json()))
 }
 
 /// Applies the rules to a user: its own attributes, and those under `custom`, count as attributes of a context of kind
@@ -55,7 +55,7 @@ pub(crate) fn redact_user(rules: &Rules, value: &str) -> Result<Option<String>> 
     for member in user.iter_mut().filter(|member| member.name() == "custom" && member.value().starts_with('{')) {
         let (custom, touched) = work.edit(Object::parse(member.value())?, &[], |_| false)?;
         if touched {
-            let custom = custom.to_string();
+            let custom = custom.to_json();
             member.set_value(custom);
             changed = true;
         }
@@ -68,7 +68,7 @@ pub(crate) fn redact_user(rules: &Rules, value: &str) -> Result<Option<String>> 
     // These lists contain plain names; only attributes inside another attribute need a reference.
     let names = work.dropped.into_iter().map(|path| if path.len() == 1 { path.concat() } else { reference(&path) });
     list(&mut user, "privateAttrs", names);
-    Ok(Some(user.to_string()))
+    Ok(Some(user.to_json()))
 }
 
 /// Applies the rules to a single context of a kind.
@@ -84,9 +84,9 @@ fn one(rules: &Rules, kind: &str, context: Object<'_>) -> Result<Option<String>>
     }
     if !work.dropped.is_empty() {
         list(&mut meta, "redactedAttributes", work.dropped.iter().map(|path| reference(path)));
-        context.set("_meta", meta.to_string());
+        context.set("_meta", meta.to_json());
     }
-    Ok(Some(context.to_string()))
+    Ok(Some(context.to_json()))
 }
 
 impl Work<'_> {
@@ -137,7 +137,7 @@ impl Work<'_> {
             return Ok(None);
         }
         let (object, changed) = self.edit(Object::parse(value)?, path, |_| false)?;
-        Ok(changed.then(|| object.to_string()))
+        Ok(changed.then(|| object.to_json()))
     }
 
     fn action(&self, path: &[&str], name: &str) -> Action {

@@ -29,7 +29,7 @@ pub(crate) fn redact(rules: &Rules, kind: &str, body: &str) -> Result<Option<Str
             changed = true;
         }
     }
-    Ok(changed.then(|| event.to_string()))
+    Ok(changed.then(|| event.to_json()))
 }
 
 /// Returns the kinds of the two contexts of an `alias` event.
@@ -56,7 +56,7 @@ fn context_keys(rules: &Rules, value: &str) -> Result<Option<String>> {
             changed = true;
         }
     }
-    Ok(changed.then(|| keys.to_string()))
+    Ok(changed.then(|| keys.to_json()))
 }
 
 /// Redacts a key of a context of a kind, in any position.

@@ -69,8 +69,9 @@ impl<'a> Object<'a> {
                 at <= first + 1 || member.name() != name
             });
         } else {
-            let decoded = Some(name.to_owned());
-            self.members.push(Member { written: quoted(name).into(), decoded, value: json.into() });
+            let written = quoted(name);
+            let decoded = (inside(&written) != name).then(|| name.to_owned());
+            self.members.push(Member { written: written.into(), decoded, value: json.into() });
         }
     }
 
@@ -94,6 +95,26 @@ impl<'a> Object<'a> {
     /// Keeps the members for which `keep` returns true.
     pub fn retain(&mut self, keep: impl FnMut(&mut Member<'a>) -> bool) {
         self.members.retain_mut(keep);
+    }
+
+    /// Returns the object as compact JSON text, like `to_string` but with a single allocation.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let parts = self.members.iter().map(|member| member.written.len() + member.value.len() + 2);
+        let mut json = String::with_capacity(parts.sum::<usize>() + 2);
+        // Writing to a `String` cannot fail.
+        let _ = self.write(&mut json);
+        json
+    }
+
+    fn write(&self, out: &mut impl fmt::Write) -> fmt::Result {
+        for (index, member) in self.members.iter().enumerate() {
+            out.write_str(if index == 0 { "{" } else { "," })?;
+            out.write_str(&member.written)?;
+            out.write_str(":")?;
+            out.write_str(&member.value)?;
+        }
+        out.write_str(if self.members.is_empty() { "{}" } else { "}" })
     }
 }
 
@@ -119,13 +140,7 @@ impl<'a> Member<'a> {
 /// Formats the object as compact JSON text.
 impl fmt::Display for Object<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, member) in self.members.iter().enumerate() {
-            f.write_str(if index == 0 { "{" } else { "," })?;
-            f.write_str(&member.written)?;
-            f.write_str(":")?;
-            f.write_str(&member.value)?;
-        }
-        f.write_str(if self.members.is_empty() { "{}" } else { "}" })
+        self.write(f)
     }
 }
 
@@ -155,7 +170,7 @@ pub fn text(json: &str) -> Option<Cow<'_, str>> {
 /// Formats a text as a JSON string.
 #[must_use]
 pub fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    serde_json::to_string(text).expect("a string has a JSON text")
 }
 
 fn inside(quoted: &str) -> &str {
@@ -185,7 +200,7 @@ impl<'de> Visitor<'de> for Members {
 
 impl From<Object<'_>> for Vec<u8> {
     fn from(object: Object<'_>) -> Self {
-        object.to_string().into_bytes()
+        object.to_json().into_bytes()
     }
 }
 
@@ -218,7 +233,7 @@ pub fn array<'a>(elements: impl IntoIterator<Item = &'a str>) -> String {
 
 impl From<Object<'_>> for Cow<'_, str> {
     fn from(object: Object<'_>) -> Self {
-        Self::Owned(object.to_string())
+        Self::Owned(object.to_json())
     }
 }
 
@@ -277,6 +292,7 @@ mod tests {
             // Names that only differ in escaping collapse in a map, so the texts are compared as values.
             if let Ok(object) = Object::parse(&text) {
                 let written = object.to_string();
+                assert_eq!(object.to_json(), written);
                 if let Ok(map) = read {
                     assert_eq!(serde_json::from_str::<serde_json::Map<_, _>>(&written).unwrap(), map);
                 }

@@ -13,7 +13,12 @@ use wildmatch::WildMatch;
 /// ```
 #[must_use]
 pub fn matches(pattern: &str, text: &str) -> bool {
-    WildMatch::new(pattern).matches(text)
+    // Most patterns are plain names or prefixes, which need no parsing.
+    match pattern.find(['*', '?']) {
+        None => pattern == text,
+        Some(at) if &pattern[at..] == "*" => text.starts_with(&pattern[..at]),
+        Some(_) => WildMatch::new(pattern).matches(text),
+    }
 }
 
 #[cfg(test)]
@@ -48,6 +53,11 @@ mod tests {
             assert!(matches(&text, &text));
             assert!(matches(&format!("{text}*"), &format!("{text}{extra}")));
             assert!(matches(&format!("*{text}"), &format!("{extra}{text}")));
+        }
+
+        #[test]
+        fn plain_names_and_prefixes_match_like_other_patterns(pattern in "[ab*?é]{0,5}", text in "[abé]{0,5}") {
+            assert_eq!(matches(&pattern, &text), WildMatch::new(&pattern).matches(&text), "{pattern} {text}");
         }
     }
 }
