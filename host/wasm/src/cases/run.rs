@@ -200,47 +200,53 @@ impl PreparedCase {
         self.guest.instantiate(self.hook, self.memory_mb, INIT_DEADLINE, self.is_muted).await
     }
 
-    /// Calls the plugin; returns its reply and the time of the call.
+    /// Calls the plugin; returns its reply, and the time of the call with the validation of what it returned.
     pub(crate) async fn reply(&self, instance: &mut Instance) -> (Reply, Duration) {
         self.services.reset(&self.guest.context.services);
         let began = Instant::now();
-        let reply = match &self.input {
+        match &self.input {
             AnyCall::Authenticate(ask) => {
                 let decision = self.call(instance, ask).await;
-                decision.and_then(|decision| check::decision(decision, &[])).map(Reply::from)
+                timed(began, decision.and_then(|decision| check::decision(decision, &[])), Reply::from)
             }
             AnyCall::Filter(ask) => {
                 let edits = self.call(instance, ask).await;
-                edits.and_then(|edits| check::event_edits(edits, ask.events.len())).map(edits_reply)
+                timed(began, edits.and_then(|edits| check::event_edits(edits, ask.events.len())), edits_reply)
             }
             AnyCall::TransformPayload(ask) => {
                 let edits = self.call(instance, ask).await;
-                edits.and_then(|edits| check::payload_edits(edits, &*ask.view)).map(edits_reply)
+                timed(began, edits.and_then(|edits| check::payload_edits(edits, &*ask.view)), edits_reply)
             }
             AnyCall::Enrich(ask) => {
                 let attributes = self.call(instance, ask).await;
-                attributes.and_then(|attributes| check::attributes(attributes, &*ask.context)).map(edits_reply)
+                let checked = attributes.and_then(|attributes| check::attributes(attributes, &*ask.context));
+                timed(began, checked, edits_reply)
             }
             AnyCall::TransformResults(ask) => {
                 let edits = self.call(instance, ask).await;
-                edits.and_then(|edits| check::result_edits(edits, &*ask.view)).map(edits_reply)
+                timed(began, edits.and_then(|edits| check::result_edits(edits, &*ask.view)), edits_reply)
             }
             AnyCall::Resolve(ask) => {
-                let name = self.call(instance, ask).await;
-                name.map(|name| name.map_or(Reply::None, Reply::Environment))
+                let reply = |name: Option<String>| name.map_or(Reply::None, Reply::Environment);
+                timed(began, self.call(instance, ask).await, reply)
             }
             AnyCall::Refresh(ask) => {
                 let values = self.call(instance, ask).await;
-                values.and_then(|values| values.map(background::check).transpose()).map(Reply::from)
+                timed(began, values.and_then(|values| values.map(background::check).transpose()), Reply::from)
             }
-            AnyCall::Announce(ask) => self.call(instance, ask).await.map(|()| Reply::Done),
-        };
-        (reply.unwrap_or_else(|error| Reply::of_error(&error)), began.elapsed())
+            AnyCall::Announce(ask) => timed(began, self.call(instance, ask).await, |()| Reply::Done),
+        }
     }
 
     async fn call<A: HookCall>(&self, instance: &mut Instance, ask: &A) -> Result<A::Reply, CallError> {
         instance.call(ask, self.deadline, Instant::now(), &ProcessorTime::default()).await?
     }
+}
+
+/// Returns a result as a reply, and the time until now, before the reply takes the form for comparisons.
+fn timed<T>(began: Instant, result: Result<T, CallError>, reply: impl FnOnce(T) -> Reply) -> (Reply, Duration) {
+    let took = began.elapsed();
+    (result.map_or_else(|error| Reply::of_error(&error), reply), took)
 }
 
 fn edits_reply<E>(edits: Vec<E>) -> Reply
