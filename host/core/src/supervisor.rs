@@ -324,8 +324,9 @@ pub fn report_caught(task: &'static str, payload: &(dyn std::any::Any + Send)) -
 ///
 /// # Errors
 /// When `work` panicked.
-pub async fn catch<T>(work: impl Future<Output = T>) -> Result<T, InternalError> {
-    Caught::new(Scope::current(), Consequence::GiveUp, work).await
+pub fn catch<T>(work: impl Future<Output = T>) -> impl Future<Output = Result<T, InternalError>> {
+    // Not an `async` function, whose future would have room for `work` twice.
+    Caught::new(Scope::current(), Consequence::GiveUp, work)
 }
 
 /// Restarts a task after each panic, until it ends by itself. After `end` is cancelled, the last run starts at once.

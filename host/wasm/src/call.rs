@@ -1,5 +1,6 @@
 //! One call of a hook: the breaker's permit, an instance, the deadline, validation of the reply, and counters.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,7 +64,9 @@ impl BindingInstance {
         check: impl FnOnce(A::Reply) -> Result<T, CallError>,
     ) -> Result<T, CallError> {
         let span = self.span();
-        self.call_in_span(environment, ask, budget, check, &span).instrument(span.clone()).await
+        // Futures of calls are large; passed by value, they would be copied.
+        let call = pin!(self.call_in_span(environment, ask, budget, check, &span));
+        call.instrument(span.clone()).await
     }
 
     /// Returns the span of a call, in that of its request. It is not made below the level `debug`.
@@ -179,7 +182,10 @@ impl BindingInstance {
         let (turn, slot, now) = self.slot(A::HOOK, budget, started).await?;
         let (mut instance, now) = match self.pool.take(environment, now) {
             Some(instance) => (instance, now),
-            None => (time.measure(self.instantiate(A::HOOK, budget + self.creation)).await?, Instant::now()),
+            None => {
+                let instance = pin!(self.instantiate(A::HOOK, budget + self.creation));
+                (time.measure(instance).await?, Instant::now())
+            }
         };
         match instance.call(ask, budget, now, time).await {
             Ok(answer) => {
@@ -244,7 +250,8 @@ impl BindingInstance {
             let Some(binding) = binding.upgrade() else { return };
             let _ticking = binding.guest.engine.enter();
             let cost = Cost::new(&binding.guest.context);
-            match cost.time.measure(binding.instantiate(binding.bind.hook, INIT_DEADLINE)).await {
+            let instance = pin!(binding.instantiate(binding.bind.hook, INIT_DEADLINE));
+            match cost.time.measure(instance).await {
                 Ok(instance) => binding.pool.put(&environment, instance),
                 Err(error) => {
                     binding.remember(&error, &environment, None);

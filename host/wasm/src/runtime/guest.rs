@@ -3,10 +3,11 @@
 //! [`Guest::instantiate`] is the only function that creates a store, so every store has a deadline, a memory limit and
 //! the plugin's grants.
 
-use std::future::Future;
-use std::pin::pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -209,7 +210,7 @@ impl Guest {
     ) -> Result<Instance, CallError> {
         let mut store = self.store(memory_mb, deadline, muted);
         let end = store.data().budget.end;
-        let (store, exports) = tokio::time::timeout_at(end, async move {
+        let created = pin!(async move {
             let instance = self.pre.instantiate_async(&mut store).await?;
             let exports = self.indices.load(hook, &mut store, &instance)?;
             if let Some(lifecycle) = &self.indices.lifecycle {
@@ -219,11 +220,10 @@ impl Guest {
                 }
             }
             Ok(Ok((store, exports)))
-        })
-        .await
-        .map_err(|_| CallError::Deadline)?
-        .map_err(|error| CallError::of(&error))?
-        .map_err(|error| self.context.redacted(error.into()))?;
+        });
+        let created = within(end, created).await.ok_or(CallError::Deadline)?;
+        let created = created.map_err(|error| CallError::of(&error))?;
+        let (store, exports) = created.map_err(|error| self.context.redacted(error.into()))?;
         let memory_at_birth = store.data().memory.used;
         Ok(Instance { store, exports, calls: 0, born: Instant::now(), memory_at_birth })
     }
@@ -270,8 +270,7 @@ impl Instance {
         let answer = {
             // Wasmtime's future is large; passed by value, it would be copied at each step.
             let asked = pin!(ask.ask(self));
-            let measured = pin!(time.measure(asked));
-            deadlines.wait(measured).await.ok_or(CallError::Deadline)?
+            deadlines.wait(time.measure(asked)).await.ok_or(CallError::Deadline)?
         };
         let answer = answer.map_err(|error| CallError::of(&error))?;
         let answer = answer.map_err(|error| self.store.data().plugin.redacted(error));
@@ -340,13 +339,25 @@ impl Budget {
 impl Deadlines {
     /// Waits for a call; returns `None` if it took too long.
     pub(crate) async fn wait<T>(self, call: impl Future<Output = T>) -> Option<T> {
-        let mut call = std::pin::pin!(call);
-        match tokio::time::timeout_at(self.soft, &mut call).await {
-            Ok(answer) => Some(answer),
-            Err(_) if self.yields.load(Ordering::Relaxed) => tokio::time::timeout_at(self.hard, call).await.ok(),
-            Err(_) => None,
+        let mut call = pin!(call);
+        match within(self.soft, call.as_mut()).await {
+            Some(answer) => Some(answer),
+            None if self.yields.load(Ordering::Relaxed) => within(self.hard, call).await,
+            None => None,
         }
     }
+}
+
+/// Waits for `future` until `end`; returns `None` if it is not ready then. Most guests never wait, and need no timer.
+fn within<T>(end: Instant, mut future: Pin<&mut impl Future<Output = T>>) -> impl Future<Output = Option<T>> {
+    let mut timer = None;
+    poll_fn(move |context| {
+        if let Poll::Ready(output) = future.as_mut().poll(context) {
+            return Poll::Ready(Some(output));
+        }
+        let timer = timer.get_or_insert_with(|| Box::pin(tokio::task::unconstrained(tokio::time::sleep_until(end))));
+        timer.as_mut().poll(context).map(|()| None)
+    })
 }
 
 impl ResourceLimiter for MemoryLimit {
