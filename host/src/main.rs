@@ -1,5 +1,7 @@
 //! The program: parses arguments, runs a command, and returns an exit code.
 
+mod allocator;
+
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -21,6 +23,7 @@ const BLOCKED: Duration = Duration::from_secs(1);
 const EXIT_OS_ERROR: u8 = 71;
 
 fn main() -> ExitCode {
+    allocator::return_large_allocations();
     supervisor::install_panic_hook();
     #[cfg(debug_assertions)]
     arm_faults();

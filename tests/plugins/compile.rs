@@ -90,6 +90,39 @@ async fn a_costly_component_is_stopped_at_its_memory_and_not_compiled_again_by_t
     status_where(&program, "the better build", |status| row(status, "costly")["state"] == "active").await;
 }
 
+/// Returns a component with this many bytes that mean nothing, all of the same value.
+fn padded(value: u8, bytes: usize) -> Vec<u8> {
+    let mut component = component(Guest::new("padded").version(&format!("1.{value}.0")), guests::ALLOW);
+    // A custom section: identifier, length in LEB128, and a name, here an empty one.
+    component.push(0);
+    let mut rest = bytes + 1;
+    while rest >= 0x80 {
+        component.push((rest % 0x80) as u8 | 0x80);
+        rest /= 0x80;
+    }
+    component.extend([rest as u8, 0]);
+    component.resize(component.len() + bytes, value);
+    component
+}
+
+#[cfg(target_env = "gnu")]
+#[tokio::test]
+async fn the_memory_of_large_components_is_returned() {
+    let prepared = Prepared::new(setup()).await;
+    let program = prepared.start().await;
+    let mut before = 0;
+    for value in 1..=6 {
+        put(&prepared.plugins, "padded.wasm", padded(value, 18 << 20));
+        let version = format!("1.{value}.0");
+        let is_active = |status: &Value| row(status, "padded")["active"]["version"] == *version;
+        status_where(&program, &version, is_active).await;
+        if value == 1 {
+            before = memory(program.id(), "VmRSS");
+        }
+    }
+    until("the memory of five components", || memory(program.id(), "VmRSS") < before + 16 * MIB).await;
+}
+
 #[tokio::test]
 async fn a_compiler_ends_with_its_gateway_however_that_ends() {
     for signal in [Signal::KILL, Signal::TERM] {
