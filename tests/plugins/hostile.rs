@@ -1,4 +1,6 @@
 //! Plugins that misbehave affect only the request they were called for, never the gateway.
+//!
+//! Acceptance test 1 of the plugin system.
 
 use yardarm_testkit::guests::{self as fragments, Guest, GuestHook};
 use yardarm_testkit::{Call, within};

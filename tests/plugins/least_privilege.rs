@@ -1,6 +1,8 @@
 //! A plugin without grants obtains nothing: canary secrets are in every channel that it could reach, and a plugin that logs,
 //! counts and replies with all that it can read runs in each hook. Nothing that the gateway emits contains a canary where it
 //! does not belong. The same plugin with all grants shows that the search finds what is leaked.
+//!
+//! Acceptance test 6 of the plugin system.
 
 use std::collections::BTreeMap;
 use std::fs;

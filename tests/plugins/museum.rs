@@ -1,5 +1,7 @@
 //! The museum: plugins built for each version of the interface load and pass their cases on every later host, and what is
 //! released never changes. `tests/museum/README.md` has the rules.
+//!
+//! Acceptance test 8 of the plugin system.
 
 use std::collections::BTreeMap;
 use std::fs;

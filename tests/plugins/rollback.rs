@@ -1,4 +1,6 @@
 //! Bad versions of plugins in the real program: they return to the version before, and stay away.
+//!
+//! Acceptance test 4 of the plugin system.
 
 use std::time::{Duration, SystemTime};
 

@@ -1,5 +1,7 @@
 //! Plugins are replaced while requests and streams are served: no request fails, no stream is dropped, no generations
 //! are mixed.
+//!
+//! Acceptance test 2 of the plugin system.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

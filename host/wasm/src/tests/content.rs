@@ -1,4 +1,6 @@
 //! Changes of content are detected whatever the size, times and inode number of a file.
+//!
+//! Acceptance test 3 of the plugin system.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, symlink};

@@ -1,4 +1,6 @@
 //! Failure policies: every hook, every policy, every kind of failure.
+//!
+//! Acceptance test 5 of the plugin system.
 
 use yardarm_testkit::guests;
 

@@ -1,4 +1,6 @@
 //! Probation: a version that is worse than the one before it is replaced by that one, and does not come back.
+//!
+//! Acceptance test 4 of the plugin system.
 
 use yardarm_testkit::guests;
 

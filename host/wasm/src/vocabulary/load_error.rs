@@ -1,6 +1,6 @@
 //! Why a file is rejected, in messages that explain how to fix it.
 
-use super::{CompileStop, INTERFACE_VERSION, clean, largest_file};
+use super::{CompileStop, Hook, INTERFACE_VERSION, clean, largest_file};
 
 /// Why a file was rejected. What ran before keeps running.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -73,9 +73,8 @@ pub enum LoadError {
     },
     /// L04.
     #[error(
-        "the component exports no hook; export one of `request-auth`, `event-filter`, `payload-transform`, \
-         `context-enrichment`, `evaluation-transform` of `yardarm:plugin@{}`",
-        INTERFACE_VERSION
+        "the component exports no hook; export one or more of `{}` of `yardarm:plugin@{INTERFACE_VERSION}`",
+        Hook::ALL.map(Hook::name).join("`, `")
     )]
     NoHook,
     /// L04.
@@ -95,7 +94,10 @@ pub enum LoadError {
         functions: String,
     },
     /// L05.
-    #[error("unknown imports: {imports}")]
+    #[error(
+        "unknown imports: {imports}; the host offers those of `yardarm:plugin@{INTERFACE_VERSION}`, which `yardarm plugin \
+         wit` prints, and of WASI"
+    )]
     UnknownImport {
         /// All unknown imports.
         imports: String,
@@ -154,7 +156,9 @@ pub enum LoadError {
         stem: String,
     },
     /// L07.
-    #[error("`{file}` is for `{expected}`, but the component calls itself `{actual}`")]
+    #[error(
+        "`{file}` is for `{expected}`, but the component calls itself `{actual}`; correct `plugin.name`, or use another file"
+    )]
     NameMismatch {
         /// The binding file.
         file: String,
@@ -198,7 +202,7 @@ pub enum LoadError {
         error: String,
     },
     /// L09.
-    #[error("`init` took longer than {seconds} s")]
+    #[error("`init` took longer than {seconds} s; leave what takes long to the hook `background`")]
     InitTimeout {
         /// The time limit.
         seconds: u64,
@@ -212,7 +216,9 @@ pub enum LoadError {
         difference: String,
     },
     /// L11.
-    #[error("the file has the SHA-256 {actual}, the binding requires {expected}")]
+    #[error(
+        "the file has the SHA-256 {actual}, the binding requires {expected}; correct `plugin.sha256`, or use another file"
+    )]
     HashMismatch {
         /// Digest in the binding file.
         expected: String,
@@ -220,7 +226,7 @@ pub enum LoadError {
         actual: String,
     },
     /// L11.
-    #[error("the component has no signature, and `plugins.signatures` requires one")]
+    #[error("the component has no signature, and `plugins.signatures` requires one; add it with `yardarm plugin sign`")]
     SignatureMissing,
     /// L11.
     #[error("the signature of the component is not valid: {text}")]
