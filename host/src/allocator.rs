@@ -3,7 +3,7 @@
 /// Size from which the memory of an allocation is returned to the system as soon as it is freed, in bytes. Less is kept for
 /// the next allocations.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-const LARGE: std::ffi::c_int = 8 << 20;
+const LARGE: std::ffi::c_int = 1 << 20;
 
 /// Returns the memory of large allocations, such as the bytes of a component, to the system when they are freed.
 ///

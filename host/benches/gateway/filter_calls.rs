@@ -15,19 +15,9 @@ pub(crate) fn mean(
     batch: &[u8],
     (count, pace): (usize, Duration),
 ) -> Result<f64> {
-    let key = sdk_key(environment);
-    let headers =
-        [("Authorization", key.as_str()), ("Content-Type", "application/json"), ("X-LaunchDarkly-Event-Schema", "4")];
-    let request = http::request("POST", "/bulk", &headers, batch);
-    let mut sdk = KeepAlive::open(server.sdks)?;
     let mut operator = server.operator()?;
     let before = calls(&mut operator, plugin)?;
-    for _ in 0..count {
-        let due = Instant::now() + pace;
-        let (status, body) = sdk.send(&request)?;
-        ensure!(status == 202, "a batch was answered {status}: {}", String::from_utf8_lossy(body));
-        std::thread::sleep(due.saturating_duration_since(Instant::now()));
-    }
+    post(server, environment, batch, (count, pace))?;
     let mut after = before;
     server.wait("filtered batches", || {
         after = calls(&mut operator, plugin)?;
@@ -35,6 +25,22 @@ pub(crate) fn mean(
     })?;
     ensure!((after.2 - before.2 - count as f64).abs() < 0.5, "calls of the filter failed:\n{}", server.last_words());
     Ok((after.1 - before.1) * 1e6 / count as f64)
+}
+
+/// Posts `count` batches, one per `pace`.
+pub(crate) fn post(server: &Server, environment: &str, batch: &[u8], (count, pace): (usize, Duration)) -> Result<()> {
+    let key = sdk_key(environment);
+    let headers =
+        [("Authorization", key.as_str()), ("Content-Type", "application/json"), ("X-LaunchDarkly-Event-Schema", "4")];
+    let request = http::request("POST", "/bulk", &headers, batch);
+    let mut sdk = KeepAlive::open(server.sdks)?;
+    for _ in 0..count {
+        let due = Instant::now() + pace;
+        let (status, body) = sdk.send(&request)?;
+        ensure!(status == 202, "a batch was answered {status}: {}", String::from_utf8_lossy(body));
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+    }
+    Ok(())
 }
 
 /// Returns the number of calls, their seconds, and how many of them succeeded.

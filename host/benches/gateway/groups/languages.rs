@@ -31,6 +31,8 @@ const EVENT_BYTES: usize = 300;
 /// Minimum interval of batches, and the part of it that calls may take: the figure is that of one call, not of a queue.
 const PACE: Duration = Duration::from_millis(4);
 const BUSY: f64 = 0.3;
+/// Number of batches before the plugin, whose memory is not counted as the plugin's.
+const WARM_UP: usize = 500;
 /// How long the allocator and the engine get to return memory of a plugin that is gone.
 const SETTLING: Duration = Duration::from_secs(5);
 
@@ -87,6 +89,9 @@ fn measure_language(bench: &Bench, language: &str) -> Result<Measured> {
     server.settle()?;
     let mut folder = Folder::new(setup.plugins(), &server)?;
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    // What traffic leaves behind is not the plugin's.
+    filter_calls::post(&server, ENVIRONMENT, &serde_json::to_vec(&inputs::events(100, EVENT_BYTES))?, (WARM_UP, PACE))?;
+    std::thread::sleep(SETTLING);
     let before = mib(server.process().resident()?);
 
     let binding_file = format!("{stem}.toml");
