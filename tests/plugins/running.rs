@@ -272,7 +272,7 @@ async fn the_documented_way_to_a_running_filter_works() {
     let program = Path::new(env!("CARGO_BIN_EXE_yardarm")).parent().expect("a folder").as_os_str().to_owned();
     let path = [program, std::env::var_os("PATH").unwrap_or_default()].join(":".as_ref());
     let mut shell = Command::new("/bin/sh");
-    shell.args(["-e", "-c", &format!("{lines} --for 6s --rate 100")]).env("PATH", path).current_dir(desk.dir.path());
+    shell.args(["-e", "-c", &format!("{lines} --for 20s --rate 100")]).env("PATH", path).current_dir(desk.dir.path());
     let output = timeout(EVENT_TIMEOUT, shell.output()).await.expect("an end").expect("a shell");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
