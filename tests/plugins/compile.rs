@@ -91,6 +91,7 @@ async fn a_costly_component_is_stopped_at_its_memory_and_not_compiled_again_by_t
 }
 
 /// Returns a component with this many bytes that mean nothing, all of the same value.
+#[cfg(target_env = "gnu")]
 fn padded(value: u8, bytes: usize) -> Vec<u8> {
     let mut component = component(Guest::new("padded").version(&format!("1.{value}.0")), guests::ALLOW);
     // A custom section: identifier, length in LEB128, and a name, here an empty one.
