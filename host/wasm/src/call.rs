@@ -180,7 +180,11 @@ impl BindingInstance {
         let _ticking = self.guest.engine.enter();
         fault_point("plugin call");
         let (turn, slot, now) = self.slot(A::HOOK, budget, started).await?;
-        let (mut instance, now) = match self.pool.take(environment, now) {
+        let ready = match self.isolation {
+            Isolation::Call => self.pool.spare.take(now),
+            Isolation::Pool => self.pool.take(environment, now),
+        };
+        let (mut instance, now) = match ready {
             Some(instance) => (instance, now),
             None => {
                 let instance = pin!(self.instantiate(A::HOOK, budget + self.creation));
@@ -227,32 +231,47 @@ impl BindingInstance {
     }
 
     fn give_back(self: &Arc<Self>, environment: &EnvironmentLabel, instance: Instance, now: Instant) {
-        if self.isolation == Isolation::Call {
-            return;
-        }
-        if self.pool.is_worn(&instance, self.bind.memory_mb, now) {
+        if self.isolation == Isolation::Call || self.pool.is_worn(&instance, self.bind.memory_mb, now) {
             self.discard(environment, instance);
         } else {
             self.pool.put(environment, instance);
         }
     }
 
-    /// Drops an instance; where instances are reused, creates the next one before a call needs it.
+    /// Drops an instance, and creates the next one before a call needs it.
     fn discard(self: &Arc<Self>, environment: &EnvironmentLabel, instance: Instance) {
-        drop(instance);
-        if self.isolation == Isolation::Call {
-            return;
+        match self.isolation {
+            Isolation::Pool => {
+                drop(instance);
+                self.pool.count_retired();
+                self.create_ahead(environment, None, |pool, owner, instance| pool.put(owner, instance));
+            }
+            // The calls of these are rare, so the next instance would wait for too long.
+            Isolation::Call if self.bind.hook.is_apart() => drop(instance),
+            Isolation::Call => match self.pool.spare.reserve() {
+                Some(place) => self.create_ahead(environment, Some(instance), |_, _, new| place.fill(new)),
+                None => drop(instance),
+            },
         }
-        self.pool.count_retired();
+    }
+
+    /// Drops `old`, then creates an instance and passes it to `keep`, both without a caller that waits.
+    fn create_ahead(
+        self: &Arc<Self>,
+        environment: &EnvironmentLabel,
+        old: Option<Instance>,
+        keep: impl FnOnce(&Pool, &EnvironmentLabel, Instance) + Send + 'static,
+    ) {
         let (binding, environment) = (Arc::downgrade(self), environment.clone());
         self.lifecycle.spawn("plugin instance", async move {
+            drop(old);
             // A generation that has been replaced needs no instances.
             let Some(binding) = binding.upgrade() else { return };
             let _ticking = binding.guest.engine.enter();
             let cost = Cost::new(&binding.guest.context);
             let instance = pin!(binding.instantiate(binding.bind.hook, INIT_DEADLINE));
             match cost.time.measure(instance).await {
-                Ok(instance) => binding.pool.put(&environment, instance),
+                Ok(instance) => keep(&binding.pool, &environment, instance),
                 Err(error) => {
                     binding.remember(&error, &environment, None);
                     binding.report(&error);

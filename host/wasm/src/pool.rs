@@ -2,6 +2,8 @@
 //!
 //! An instance serves only one environment, so that the guest's state cannot leak into another.
 
+mod spare;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,6 +16,7 @@ use utoipa::ToSchema;
 use yardarm_core::EnvironmentLabel;
 use yardarm_core::workers::processors;
 
+use self::spare::Spare;
 use crate::runtime::guest::{Instance, MOST_CALLS};
 use crate::vocabulary::Hook;
 
@@ -27,6 +30,8 @@ pub(crate) struct Pool {
     /// Most recently used last. Together with those in use never more than `limit`: creating an instance drops an old
     /// one.
     idle: Mutex<Vec<(EnvironmentLabel, Instance)>>,
+    /// For a binding whose calls each have an instance of their own.
+    pub(crate) spare: Spare,
     retired: AtomicU64,
 }
 
@@ -40,7 +45,7 @@ pub struct PoolStatus {
     pub limit: usize,
     /// Calls in progress.
     pub busy: usize,
-    /// Warm instances.
+    /// Instances that are ready for a call.
     pub idle: usize,
     /// Instances replaced because of age, memory or an abnormal end.
     pub retired: u64,
@@ -49,7 +54,13 @@ pub struct PoolStatus {
 impl Pool {
     /// Creates an empty pool for up to `limit` concurrent calls.
     pub(crate) fn new(limit: usize) -> Self {
-        Self { slots: Arc::new(Semaphore::new(limit)), limit, idle: Mutex::new(Vec::new()), retired: AtomicU64::new(0) }
+        Self {
+            slots: Arc::new(Semaphore::new(limit)),
+            limit,
+            idle: Mutex::new(Vec::new()),
+            spare: Spare::default(),
+            retired: AtomicU64::new(0),
+        }
     }
 
     /// Returns the maximum number of concurrent calls of one hook of a plugin.
@@ -126,7 +137,7 @@ impl Pool {
         PoolStatus {
             limit: self.limit,
             busy: self.busy(),
-            idle: self.lock().len(),
+            idle: self.lock().len() + usize::from(self.spare.is_waiting()),
             retired: self.retired.load(Ordering::Relaxed),
         }
     }

@@ -3,6 +3,7 @@
 use yardarm_core::hooks::{ContextAttribute, ReplacedResult, ResultChange};
 use yardarm_testkit::guests;
 
+use super::services::eventually;
 use super::*;
 use crate::{AllAbstain, StatePolicy};
 
@@ -237,6 +238,29 @@ async fn instances_live_for_one_call_or_for_many() {
             assert_eq!(fixture.authenticate().await, Ok(denied), "{isolation}");
         }
     }
+}
+
+#[tokio::test]
+async fn the_instance_of_the_next_call_is_created_before_it_and_not_kept_for_long() {
+    let wasm = Guest::new("zoo").hook(GuestHook::RequestAuth, guests::COUNT_CALLS).component().unwrap();
+    let toml = b"[[bind]]\nhook = \"request-auth\"\nisolation = \"call\"";
+    let fixture = Fixture::with(&[("zoo.wasm", &wasm), ("zoo.toml", toml)]).await;
+    let active = || fixture.plugin("zoo").active.unwrap();
+    let first_time = Ok(denied(DenialClass::RateLimited, Some(1)));
+    let before = active().instances.created;
+    assert_eq!(active().bindings[0].pool.idle, 0);
+    for calls in 1..4 {
+        assert_eq!(fixture.authenticate().await, first_time);
+        eventually(1, async || active().bindings[0].pool.idle).await;
+        assert_eq!(active().instances.created - before, calls + 1, "one for each call, and one that is ready");
+        assert_eq!(active().instances.alive, 1, "the used ones are gone");
+    }
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(11)).await;
+    assert_eq!(fixture.authenticate().await, first_time);
+    tokio::time::resume();
+    eventually(1, async || active().bindings[0].pool.idle).await;
+    assert_eq!(active().instances.created - before, 6, "the one that was ready had become too old");
 }
 
 #[tokio::test]

@@ -71,7 +71,7 @@ fn hits(admission: Result<Admission, HookFailure>) -> Option<u32> {
     }
 }
 
-async fn eventually<T: PartialEq + std::fmt::Debug>(expected: T, mut actual: impl AsyncFnMut() -> T) {
+pub(super) async fn eventually<T: PartialEq + std::fmt::Debug>(expected: T, mut actual: impl AsyncFnMut() -> T) {
     let end = tokio::time::Instant::now() + TEST_TIMEOUT;
     loop {
         let now = actual().await;

@@ -70,7 +70,7 @@ fn bind() -> Value {
             "i_accept_unauthenticated": {"type": "boolean", "default": false, "description": "Must be `true` for `on_failure = \"open\"`, which admits every request while the plugin fails."},
             "required": {"enum": [true, false, "always"], "description": "Whether the hook fails while the plugin does not run: `true` from the start of the gateway and once it was active, `\"always\"` as soon as the file is there. `true` for `request-auth`, `event-filter` and `route-resolver` if absent."},
             "interval_s": {"type": "integer", "minimum": 1, "maximum": LONGEST_INTERVAL_S, "default": Bind::automatic(Hook::Background).interval.as_secs(), "description": "Seconds between two calls of `background`."},
-            "isolation": {"enum": ["call", "pool"], "description": "`call`: each call has an instance of its own; `pool`: instances are used again. Chosen by measurement if absent; what the manifest says about state is respected."},
+            "isolation": {"enum": ["call", "pool"], "description": "`call`: each call has an instance of its own, which is created up to ten seconds before it; `pool`: instances are used again. Chosen by measurement if absent; what the manifest says about state is respected."},
             "limits": object("Limits of a call.", json!({
                 "deadline_ms": {"type": "integer", "minimum": 1, "maximum": LONGEST_DEADLINE_MS, "description": "Milliseconds that a call may take: see the table of hooks."},
                 "memory_mb": {"type": "integer", "minimum": 1, "maximum": LARGEST_MEMORY_MB, "description": "Mebibytes of memory of an instance: see the table of hooks."},
