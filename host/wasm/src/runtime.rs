@@ -3,6 +3,7 @@
 pub(crate) mod capability;
 pub(crate) mod capture;
 pub(crate) mod cpu_share;
+pub(crate) mod deadline;
 pub(crate) mod engine;
 pub(crate) mod guest;
 pub(crate) mod interface;

@@ -3,22 +3,20 @@
 //! [`Guest::instantiate`] is the only function that creates a store, so every store has a deadline, a memory limit and
 //! the plugin's grants.
 
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use wasmtime::component::{Component, InstancePre, ResourceTable};
-use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
+use wasmtime::{ResourceLimiter, Store};
 use wasmtime_wasi::WasiCtx;
 
 use crate::runtime::capability::fingerprint::Fingerprints;
 use crate::runtime::capture::CaptureSink;
 use crate::runtime::cpu_share::CpuShare;
-use crate::runtime::engine::{Engine, TICK};
+use crate::runtime::deadline::{Budget, Deadlines, within};
+use crate::runtime::engine::Engine;
 use crate::runtime::interface::{HookCall, v0_1};
 use crate::runtime::processor_time::ProcessorTime;
 use crate::services::PluginServices;
@@ -29,9 +27,6 @@ use crate::vocabulary::{
 
 /// Time limit of instantiation and `init` while a plugin is staged.
 pub(crate) const INIT_DEADLINE: Duration = Duration::from_secs(2);
-/// How much longer than its deadline a call may take on a busy machine: a guest is charged only for the ticks in which
-/// it ran, and this bounds the wait of its caller.
-const BUSY_ALLOWANCE: Duration = Duration::from_secs(1);
 /// What an instance does before its first call, in place of a hook.
 const START: &str = "init";
 /// Number of calls after which an instance is replaced; guests' memory tends to grow.
@@ -104,30 +99,6 @@ pub(crate) struct MemoryLimit {
     limit: usize,
 }
 
-/// The time left to the guest.
-struct Budget {
-    ticks: u32,
-    /// When the deadline passes for a guest that is asleep.
-    deadline: Instant,
-    end: Instant,
-    /// Set while the guest yields although it is runnable; a guest that is pending otherwise is asleep.
-    yields: Arc<AtomicBool>,
-}
-
-/// The deadlines of a call, seen from its caller.
-pub(crate) struct Deadlines {
-    /// For a guest that is asleep.
-    pub(crate) soft: Instant,
-    /// For a guest that is runnable and does not get the processor.
-    pub(crate) hard: Instant,
-    pub(crate) yields: Arc<AtomicBool>,
-}
-
-/// The guest exceeded its deadline.
-#[derive(Debug, Clone, Copy, thiserror::Error)]
-#[error("the deadline has passed")]
-pub(crate) struct DeadlinePassed;
-
 /// The guest exceeded the memory limit of its binding.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("wanted {wanted} bytes of memory, the limit is {limit}")]
@@ -183,7 +154,7 @@ impl GuestState {
 
     /// Returns the time until the deadline of the call, for host functions that wait.
     pub(crate) fn time_left(&self) -> Duration {
-        self.budget.deadline.saturating_duration_since(Instant::now())
+        self.budget.time_left()
     }
 }
 
@@ -209,7 +180,7 @@ impl Guest {
         muted: bool,
     ) -> Result<Instance, CallError> {
         let mut store = self.store(memory_mb, deadline, muted);
-        let end = store.data().budget.end;
+        let end = store.data().budget.end();
         let created = pin!(async move {
             let instance = self.pre.instantiate_async(&mut store).await?;
             let exports = self.indices.load(hook, &mut store, &instance)?;
@@ -295,69 +266,8 @@ impl Instance {
         let state = self.store.data_mut();
         state.hook = Some(hook);
         state.lent = 0;
-        state.budget.renew(deadline, now);
-        Deadlines { soft: now + deadline + TICK, hard: state.budget.end, yields: Arc::clone(&state.budget.yields) }
+        state.budget.renew(deadline, now)
     }
-}
-
-/// Returns how long a caller waits for a guest that may run for `deadline`. It is longer, because on a busy machine
-/// neither the guest nor those before it in the queue run all the time, and waiting is better than a 503.
-pub(crate) fn busy_allowance(deadline: Duration) -> Duration {
-    deadline * 4 + BUSY_ALLOWANCE
-}
-
-impl Budget {
-    fn new(deadline: Duration) -> Self {
-        let now = Instant::now();
-        let mut budget = Self { ticks: 0, deadline: now, end: now, yields: Arc::default() };
-        budget.renew(deadline, now);
-        budget
-    }
-
-    fn renew(&mut self, deadline: Duration, now: Instant) {
-        self.ticks = u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX).max(1);
-        self.deadline = now + deadline;
-        self.end = now + busy_allowance(deadline);
-    }
-
-    /// Called once per tick while the guest runs: stops it, or yields.
-    fn tick(&mut self) -> wasmtime::Result<UpdateDeadline> {
-        if self.ticks == 0 {
-            return Err(DeadlinePassed.into());
-        }
-        self.ticks -= 1;
-        let yields = Arc::clone(&self.yields);
-        yields.store(true, Ordering::Relaxed);
-        let others_first = async move {
-            tokio::task::yield_now().await;
-            yields.store(false, Ordering::Relaxed);
-        };
-        Ok(UpdateDeadline::YieldCustom(1, Box::pin(others_first)))
-    }
-}
-
-impl Deadlines {
-    /// Waits for a call; returns `None` if it took too long.
-    pub(crate) async fn wait<T>(self, call: impl Future<Output = T>) -> Option<T> {
-        let mut call = pin!(call);
-        match within(self.soft, call.as_mut()).await {
-            Some(answer) => Some(answer),
-            None if self.yields.load(Ordering::Relaxed) => within(self.hard, call).await,
-            None => None,
-        }
-    }
-}
-
-/// Waits for `future` until `end`; returns `None` if it is not ready then. Most guests never wait, and need no timer.
-fn within<T>(end: Instant, mut future: Pin<&mut impl Future<Output = T>>) -> impl Future<Output = Option<T>> {
-    let mut timer = None;
-    poll_fn(move |context| {
-        if let Poll::Ready(output) = future.as_mut().poll(context) {
-            return Poll::Ready(Some(output));
-        }
-        let timer = timer.get_or_insert_with(|| Box::pin(tokio::task::unconstrained(tokio::time::sleep_until(end))));
-        timer.as_mut().poll(context).map(|()| None)
-    })
 }
 
 impl ResourceLimiter for MemoryLimit {
@@ -393,35 +303,5 @@ impl GuestState {
 impl Drop for GuestState {
     fn drop(&mut self) {
         self.plugin.counters.instances.gone(self.memory.used);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn deadlines(yields: bool) -> Deadlines {
-        let now = Instant::now();
-        let yields = Arc::new(AtomicBool::new(yields));
-        Deadlines { soft: now + Duration::from_millis(5), hard: now + Duration::from_millis(500), yields }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_guest_that_sleeps_is_not_waited_for_as_long_as_one_without_a_processor() {
-        let busy = || tokio::time::sleep(Duration::from_millis(100));
-        assert_eq!(deadlines(false).wait(busy()).await, None);
-        assert_eq!(deadlines(true).wait(busy()).await, Some(()));
-        let began = Instant::now();
-        assert_eq!(deadlines(true).wait(std::future::pending::<()>()).await, None);
-        assert_eq!(began.elapsed().as_millis(), 500);
-    }
-
-    #[test]
-    fn a_guest_is_charged_by_the_tick() {
-        let mut budget = Budget::new(Duration::from_millis(3));
-        assert!((0..3).all(|_| budget.tick().is_ok()));
-        assert!(budget.tick().is_err());
-        budget.renew(Duration::from_micros(1), Instant::now());
-        assert!(budget.tick().is_ok());
     }
 }

@@ -2,7 +2,8 @@
 
 use wasmtime::Trap;
 
-use super::guest::{DeadlinePassed, MemoryExceeded};
+use super::deadline::DeadlinePassed;
+use super::guest::MemoryExceeded;
 use super::interface::v0_1::ReadTooMuch;
 use crate::vocabulary::{CallError, clean};
 
