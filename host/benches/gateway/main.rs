@@ -6,6 +6,7 @@
 mod awake;
 mod cloud;
 mod components;
+mod cores;
 mod deliveries;
 mod filter_calls;
 mod floor;

@@ -2,6 +2,7 @@
 //!
 //! Acceptance test 9 of the plugin system, with P6.
 
+use std::fmt;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -10,6 +11,7 @@ use tokio::time::Instant;
 use crate::Bench;
 use crate::awake::Awake;
 use crate::cloud::Cloud;
+use crate::cores::{Cores, Pinned};
 use crate::goals::Figure;
 use crate::http::{self, KeepAlive};
 use crate::inputs::{self, Dice};
@@ -22,7 +24,7 @@ const WAYS: [&str; 3] = ["without", "call", "pool"];
 /// A variant: the first environment in a gateway without plugins.
 const NO_PLUGINS: usize = WAYS.len();
 
-/// Time between two requests whose times are compared. After a response the gateway drops an instance and creates the
+/// Minimum time between two requests whose times are compared. After a response the gateway drops an instance and creates the
 /// next one, which must not affect the request of the other variant; CPU includes it.
 const PAUSE: Duration = Duration::from_micros(100);
 
@@ -53,32 +55,38 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<()> {
     let setup = Setup::new(&bench.options, &cloud.url(), &WAYS)?;
     std::fs::write(setup.plugins().join("request-gate.toml"), BINDING)?;
     std::fs::write(setup.plugins().join("request-gate.wasm"), component)?;
+    // It has a thread for each processor.
+    let _awake = Awake::start();
+    let cores = Cores::choose()?;
+    let there = Pinned::to(cores.gateway)?;
     let server = setup.start()?;
+    let plain = Setup::new(&bench.options, &cloud.url(), &WAYS[..1])?.start()?;
+    drop(there);
     server.settle()?;
+    plain.settle()?;
     let status = server.wait_for_plugins(1)?;
     let made_in = &status["plugins"][0]["active"]["fresh_instance_us"];
 
-    let plain = Setup::new(&bench.options, &cloud.url(), &WAYS[..1])?.start()?;
-    plain.settle()?;
-
-    let _awake = Awake::start();
     let mut variants = WAYS.iter().map(|way| Variant::new(&server, way)).collect::<Result<Vec<_>>>()?;
     variants.push(Variant::new(&plain, WAYS[0])?);
-    let (rounds, per_round) = bench.options.size((8, 2_500), (3, 800));
+    let (rounds, per_round) = bench.options.size((8, 1_500), (3, 500));
     let calls_before = plugin_calls(&server)?;
     let mut dice = Dice::new(6);
-    let (mut added, mut tails) = ([const { Vec::new() }; 3], [const { Vec::new() }; 3]);
-    let mut without = Vec::new();
-    for round in 0..=rounds {
-        for (index, ways) in [[0, 1], [0, 2], [NO_PLUGINS, 0]].into_iter().enumerate() {
-            let [less, more] = by_turns(&mut variants, ways, per_round, &mut dice)?;
-            if round > 0 {
-                added[index].push(quantile(&more, 0.5) - quantile(&less, 0.5));
-                tails[index].push(quantile(&more, 0.99) - quantile(&less, 0.99));
-                without.push(quantile(&less, 0.5));
+    let mut compare = |core| -> Result<[Added; 3]> {
+        let _here = Pinned::to(core)?;
+        let mut added = [const { Added::new() }; 3];
+        for round in 0..=rounds {
+            for (index, ways) in [[0, 1], [0, 2], [NO_PLUGINS, 0]].into_iter().enumerate() {
+                let times = by_turns(&mut variants, ways, per_round, &mut dice)?;
+                if round > 0 {
+                    added[index].add(&times);
+                }
             }
         }
-    }
+        Ok(added)
+    };
+    let apart = compare(cores.client)?;
+    let together = compare(cores.gateway)?;
     let mut cpu = [Vec::new(), Vec::new(), Vec::new()];
     for _ in 0..rounds {
         for way in 0..WAYS.len() {
@@ -89,8 +97,8 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<()> {
             cpu[way].push(server.process().cpu_since(&mark)?.as_secs_f64() * 1e6 / per_round as f64);
         }
     }
-    // Each request of two variants, in both parts, must have been decided by the plugin.
-    let expected = (2 * per_round * (rounds + 1) + 2 * per_round * rounds) as f64;
+    // Each request of two variants, in all parts, must have been decided by the plugin.
+    let expected = (4 * per_round * (rounds + 1) + 2 * per_round * rounds) as f64;
     let seen = plugin_calls(&server)? - calls_before;
     ensure!((seen - expected).abs() < 0.5, "the plugin was called {seen} times instead of {expected}");
 
@@ -103,27 +111,51 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<()> {
         (Figure::CallPooled, 2, String::new()),
         (Figure::CallFresh, 1, format!("; the gateway measured {made_in} us to make an instance")),
     ] {
-        let p50 = Spread::of(&added[way - 1]);
         bench.report.add(
             figure,
-            p50.median,
+            Spread::of(&apart[way - 1].p50).median,
             format!(
-                "one of six granted headers read, p50 {p50} us more than {} us without a plugin; p99 {} us more; CPU {} us more than {} us{more}",
-                Spread::of(&without),
-                Spread::of(&tails[way - 1]),
+                "one of six granted headers read, {}; on one processor, {}; CPU {} us more than {} us{more}",
+                apart[way - 1],
+                together[way - 1],
                 of_cpu(way),
                 Spread::of(&cpu[0]),
             ),
         );
     }
-    let unbound = Spread::of(&added[2]);
-    let tail = Spread::of(&tails[2]);
     bench.report.add(
         Figure::CallUnbound,
-        unbound.median,
-        format!("p50 {unbound} us more than in a gateway without plugins, whose requests alternate with these; p99 {tail} us more"),
+        Spread::of(&apart[2].p50).median,
+        format!("beside a gateway without plugins, {}; on one processor, {}", apart[2], together[2]),
     );
     Ok(())
+}
+
+/// How much longer requests of one variant take than those of another, in microseconds, one value per round.
+struct Added {
+    p50: Vec<f64>,
+    p99: Vec<f64>,
+    /// The p50 of the other variant.
+    base: Vec<f64>,
+}
+
+impl Added {
+    const fn new() -> Self {
+        Self { p50: Vec::new(), p99: Vec::new(), base: Vec::new() }
+    }
+
+    fn add(&mut self, [less, more]: &[Vec<f64>; 2]) {
+        self.p50.push(quantile(more, 0.5) - quantile(less, 0.5));
+        self.p99.push(quantile(more, 0.99) - quantile(less, 0.99));
+        self.base.push(quantile(less, 0.5));
+    }
+}
+
+impl fmt::Display for Added {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [p50, p99, base] = [&self.p50, &self.p99, &self.base].map(|it| Spread::of(it));
+        write!(f, "p50 {p50} us more than {base} us, p99 {p99} us more")
+    }
 }
 
 /// A connection and the request that is sent on it.
@@ -164,10 +196,7 @@ fn by_turns(variants: &mut [Variant], ways: [usize; 2], count: usize, dice: &mut
             let start = Instant::now();
             variants[ways[turn]].send()?;
             samples[turn].push(start.elapsed().as_secs_f64() * 1e6);
-            let next = Instant::now() + PAUSE;
-            while Instant::now() < next {
-                std::hint::spin_loop();
-            }
+            std::thread::sleep(PAUSE);
         }
     }
     Ok(samples)
