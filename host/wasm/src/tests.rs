@@ -12,6 +12,7 @@ mod hooks;
 mod limits;
 mod orders;
 mod policies;
+mod purity;
 mod reports;
 mod resolver;
 mod rollback;

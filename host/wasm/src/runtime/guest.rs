@@ -10,9 +10,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 use wasmtime::component::{Component, InstancePre, ResourceTable};
 use wasmtime::{ResourceLimiter, Store};
-use wasmtime_wasi::WasiCtx;
 
 use crate::runtime::capability::fingerprint::Fingerprints;
+use crate::runtime::capability::wasi::Wasi;
 use crate::runtime::capture::CaptureSink;
 use crate::runtime::cpu_share::CpuShare;
 use crate::runtime::deadline::{Budget, Deadlines, within};
@@ -81,10 +81,12 @@ pub(crate) struct GuestState {
     pub(crate) plugin: Arc<PluginContext>,
     pub(crate) table: ResourceTable,
     /// Created when the guest first uses it.
-    pub(crate) wasi: Option<WasiCtx>,
+    pub(crate) wasi: Option<Wasi>,
     pub(crate) memory: MemoryLimit,
     /// The hook that is called; `None` during the start.
     pub(crate) hook: Option<Hook>,
+    /// Whether calls see the same time and random numbers always, whatever is granted.
+    pub(crate) is_repeatable: bool,
     /// Whether this is a warm-up call, whose log lines and metrics are discarded.
     pub(crate) is_warm_up: bool,
     /// Bytes of host data that the guest has read in this call.
@@ -179,7 +181,7 @@ impl Guest {
         deadline: Duration,
         muted: bool,
     ) -> Result<Instance, CallError> {
-        let mut store = self.store(memory_mb, deadline, muted);
+        let mut store = self.store(hook, memory_mb, deadline, muted);
         let end = store.data().budget.end();
         let created = pin!(async move {
             let instance = self.pre.instantiate_async(&mut store).await?;
@@ -199,13 +201,14 @@ impl Guest {
         Ok(Instance { store, exports, calls: 0, born: Instant::now(), memory_at_birth })
     }
 
-    fn store(&self, memory_mb: u32, deadline: Duration, muted: bool) -> Store<GuestState> {
+    fn store(&self, hook: Hook, memory_mb: u32, deadline: Duration, muted: bool) -> Store<GuestState> {
         let state = GuestState {
             plugin: Arc::clone(&self.context),
             table: ResourceTable::new(),
             wasi: None,
             memory: MemoryLimit { used: 0, limit: (memory_mb as usize) << 20 },
             hook: None,
+            is_repeatable: !hook.may_read_clock(),
             is_warm_up: muted,
             lent: 0,
             budget: Budget::new(deadline),
@@ -266,6 +269,11 @@ impl Instance {
         let state = self.store.data_mut();
         state.hook = Some(hook);
         state.lent = 0;
+        if state.is_repeatable
+            && let Some(wasi) = &mut state.wasi
+        {
+            wasi.repeat(&state.plugin.grants);
+        }
         state.budget.renew(deadline, now)
     }
 }
@@ -295,6 +303,24 @@ impl GuestState {
                 plugin = %self.plugin.name,
                 hook = self.hook_name(),
                 "the plugin reads `{grant}` without the grant and gets {instead}; add it to `grants` in its binding file"
+            );
+        }
+    }
+
+    /// Records that the guest read the clock or random numbers, if it got others than real ones.
+    pub(crate) fn record_unreal(&self, grant: &'static str, is_granted: bool, instead: &str) {
+        let hook = self.hook_name();
+        if !is_granted {
+            self.record_missing_grant(grant, instead);
+        } else if self.is_repeatable
+            && !self.is_warm_up
+            && self.plugin.missing_grants.record(&format!("{grant} in {hook}"))
+        {
+            tracing::warn!(
+                plugin = %self.plugin.name,
+                hook,
+                "the plugin reads `{grant}` in `{hook}`, whose replies are shared and repeated, and gets {instead}; \
+                 read it in `background` and publish what follows from it"
             );
         }
     }

@@ -204,6 +204,12 @@ impl Hook {
         !matches!(self, Self::PayloadTransform | Self::EvaluationTransform)
     }
 
+    /// Returns whether calls may read the time and random numbers: not where replies are shared between clients or
+    /// repeated, because nothing asks again when time has passed.
+    pub(crate) fn may_read_clock(self) -> bool {
+        !matches!(self, Self::PayloadTransform | Self::EvaluationTransform)
+    }
+
     /// Returns whether calls may send requests: not where the time of a call matters or the same input must have the same
     /// output.
     pub(crate) fn may_send_requests(self) -> bool {

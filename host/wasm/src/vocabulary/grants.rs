@@ -24,8 +24,11 @@ pub(crate) const GRANTS: &[(&str, &str)] = &[
     ("flag-data", "The JSON text of flags, segments and results. Without it a plugin sees their names."),
     ("context-key", "Keys of contexts and targets, in place of their fingerprints."),
     ("context-attributes:<pattern>", "Attributes of contexts whose names match, with `*` and `?`."),
-    ("clock", "Real time. Without it a clock stands still."),
-    ("random", "Real randomness. Without it each instance gets the same numbers."),
+    (
+        "clock",
+        "Real time, except in hooks whose replies are repeated (`payload-transform`, `evaluation-transform`). Without it a clock stands still.",
+    ),
+    ("random", "Real randomness, except in the same hooks. Without it each instance gets the same numbers."),
     ("kv", "Stored values: 10,000 keys, 1 MiB. Not in `payload-transform` and `evaluation-transform`."),
     (HTTP_OUT, "Requests to these URLs, in `request-auth`, `background` and `change-listener`."),
     ("secret:<name>", "A secret that the configuration may refer to."),

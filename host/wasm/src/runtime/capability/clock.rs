@@ -4,7 +4,10 @@ use std::sync::LazyLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
+use wasmtime_wasi::clocks::WasiClocksView as _;
+use wasmtime_wasi::p2::bindings::clocks::monotonic_clock;
 
+use super::wasi::{STANDSTILL, STANDSTILL_TEXT};
 use crate::runtime::guest::GuestState;
 use crate::runtime::interface::v0_1;
 
@@ -13,6 +16,10 @@ static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 impl v0_1::host::clock::Host for GuestState {
     fn now_ms(&mut self) -> wasmtime::Result<u64> {
+        if self.is_repeatable {
+            self.record_unreal("clock", true, STANDSTILL_TEXT);
+            return Ok(u64::try_from(STANDSTILL.as_millis()).unwrap_or(u64::MAX));
+        }
         if let Some(now) = self.plugin.services.now_ms {
             return Ok(now);
         }
@@ -21,6 +28,10 @@ impl v0_1::host::clock::Host for GuestState {
     }
 
     fn monotonic_ns(&mut self) -> wasmtime::Result<u64> {
+        if self.is_repeatable {
+            self.record_unreal("clock", true, STANDSTILL_TEXT);
+            return monotonic_clock::Host::now(&mut self.clocks());
+        }
         Ok(u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }
 }

@@ -50,9 +50,13 @@ use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiView};
 use self::printer::Printer;
 use crate::runtime::guest::{GuestState, PluginContext};
 use crate::runtime::interface::v0_1::host::log::Level;
+use crate::vocabulary::Grants;
 
-/// The fixed time of the clocks of a plugin without the grant `clock`: 2020-01-01.
-const STANDSTILL: Duration = Duration::from_secs(1_577_836_800);
+/// The fixed time of the clocks of a plugin without the grant `clock`, and of hooks whose replies are repeated: 2020-01-01.
+pub(super) const STANDSTILL: Duration = Duration::from_secs(1_577_836_800);
+
+/// What such a clock shows, in words.
+pub(super) const STANDSTILL_TEXT: &str = "the same time always, 2020-01-01";
 
 struct Io;
 
@@ -75,17 +79,17 @@ pub(crate) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result
 }
 
 impl GuestState {
-    /// Records a read of the wall clock without the grant.
+    /// Records a read of the wall clock.
     fn note_clock(&self) {
-        if self.is_in_hook() && !self.plugin.grants.clock {
-            self.record_missing_grant("clock", "the same time always, 2020-01-01");
+        if self.is_in_hook() {
+            self.record_unreal("clock", self.plugin.grants.clock, STANDSTILL_TEXT);
         }
     }
 
-    /// Records a read of random numbers without the grant.
+    /// Records a read of random numbers.
     fn note_random(&self) {
-        if self.is_in_hook() && !self.plugin.grants.random {
-            self.record_missing_grant("random", "the same numbers in each instance");
+        if self.is_in_hook() {
+            self.record_unreal("random", self.plugin.grants.random, "the same numbers in each instance");
         }
     }
 
@@ -96,17 +100,37 @@ impl GuestState {
     }
 }
 
-/// Creates the WASI context of one instance of a plugin.
-pub(crate) fn powerless(plugin: &Arc<PluginContext>) -> WasiCtx {
+/// The WASI of one instance of a plugin.
+pub(crate) struct Wasi {
+    pub(super) ctx: WasiCtx,
+    stdout: Printer,
+    stderr: Printer,
+}
+
+impl Wasi {
+    /// Creates it for an instance. With `is_repeatable` it contains nothing that differs from one instance to the next,
+    /// whatever is granted.
+    pub(super) fn new(plugin: &Arc<PluginContext>, is_repeatable: bool) -> Self {
+        let (stdout, stderr) = (Printer::new(plugin, Level::Info), Printer::new(plugin, Level::Warn));
+        Self { ctx: powerless(&stdout, &stderr, &plugin.grants, is_repeatable), stdout, stderr }
+    }
+
+    /// Begins clocks and random numbers anew, so that a call reads the same as the one before.
+    pub(crate) fn repeat(&mut self, grants: &Grants) {
+        self.ctx = powerless(&self.stdout, &self.stderr, grants, true);
+    }
+}
+
+fn powerless(stdout: &Printer, stderr: &Printer, grants: &Grants, is_repeatable: bool) -> WasiCtx {
     let mut builder = WasiCtx::builder();
-    builder.stdout(Printer::new(plugin, Level::Info));
-    builder.stderr(Printer::new(plugin, Level::Warn));
+    builder.stdout(stdout.clone());
+    builder.stderr(stderr.clone());
     builder.allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false);
     builder.max_random_size(64 * 1024);
-    if !plugin.grants.clock {
+    if is_repeatable || !grants.clock {
         builder.wall_clock(Standing).monotonic_clock(Counting(AtomicU64::new(0)));
     }
-    if !plugin.grants.random {
+    if is_repeatable || !grants.random {
         builder.secure_random(numbers()).insecure_random(numbers()).insecure_random_seed(1);
     }
     builder.build()
