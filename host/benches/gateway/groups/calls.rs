@@ -60,7 +60,7 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<()> {
     let cores = Cores::choose()?;
     let there = Pinned::to(cores.gateway)?;
     let server = setup.start()?;
-    let plain = Setup::new(&bench.options, &cloud.url(), &WAYS[..1])?.start()?;
+    let plain = Setup::new(&bench.options, &cloud.url(), &WAYS)?.start()?;
     drop(there);
     server.settle()?;
     plain.settle()?;
