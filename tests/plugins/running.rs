@@ -12,7 +12,7 @@ use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 use yardarm_testkit::guests::{self, Guest, GuestHook};
 
-use super::scaffolds::tools;
+use super::scaffolds::{packaged_sdk, tools};
 use super::{put, sample};
 use crate::program::run;
 
@@ -190,6 +190,34 @@ async fn every_hook_is_called() {
     running.interrupt().await;
 }
 
+/// Hooks without a client: a task, changes of flags, and requests before their environment is known.
+#[tokio::test]
+async fn what_no_client_waits_for_is_called_as_well() {
+    let done = ";; body\n(i32.store (i32.const 256) (i32.const 0))\n(i32.const 256)";
+    let guest = Guest::new("apart")
+        .hook(GuestHook::Background, guests::PUBLISH_COUNT)
+        .hook(GuestHook::ChangeListener, done)
+        .hook(GuestHook::RouteResolver, guests::RESOLVE_QUERY);
+    let desk = Desk::new();
+    desk.put("apart.wasm", guest.component().expect("a component"));
+    let bind = |hook: &str, more: &str| format!("[[bind]]\nhook = \"{hook}\"\n{more}");
+    let binding = [
+        "[plugin]\ngrants = [\"kv\"]\n".to_owned(),
+        bind("background", "interval_s = 1\n"),
+        bind("change-listener", ""),
+        bind("route-resolver", ""),
+    ];
+    desk.put("apart.toml", binding.concat());
+    let mut running = desk.starts(&["apart.wasm", "--rate", "50"]);
+    let loaded = running.event("loaded", |_| true).await;
+    for (hook, outcome) in
+        [("background", "changed"), ("change-listener", "unchanged"), ("route-resolver", "unchanged")]
+    {
+        running.calls(hook, outcome, &loaded["generation"]).await;
+    }
+    running.interrupt().await;
+}
+
 #[tokio::test]
 async fn what_is_saved_is_built_and_a_broken_build_keeps_the_running_version() {
     let desk = Desk::new();
@@ -243,6 +271,38 @@ async fn a_new_plugin_is_edited_saved_and_swapped() {
     running.calls("request-auth", "deny", &second["generation"]).await;
     // The new header is not granted, which is shown.
     running.event("calls", |it| it["grants_missing"] == json!(["header:y-token"])).await;
+    running.interrupt().await;
+}
+
+/// With the crate as it is published, as an author outside of the repository has it.
+#[tokio::test]
+async fn a_new_plugin_in_rust_is_edited_saved_and_swapped() {
+    let desk = Desk::new();
+    let packages = TempDir::new().expect("a folder");
+    let sdk = packaged_sdk(packages.path());
+    let sdk = sdk.to_str().expect("a path of text");
+    let created =
+        run(desk.dir.path(), &["plugin", "new", "gate", "--lang", "rust", "--hook", "request-auth", "--sdk", sdk]);
+    assert!(created.status.success(), "{created:?}");
+    // What finds the compiler and its packages.
+    let variables = ["HOME", "CARGO_HOME", "RUSTUP_HOME"].map(|name| (name, std::env::var_os(name)));
+    let variables: Vec<_> =
+        variables.iter().filter_map(|(name, value)| Some((*name, Path::new(value.as_ref()?)))).collect();
+    let arguments = ["gate", "--rate", "100", "--header", "x-token: open sesame"];
+    let mut running = desk.starts_with(&arguments, &variables);
+    let first = running.event("loaded", |_| true).await;
+    running.calls("request-auth", "allow", &first["generation"]).await;
+
+    let source = fs::read_to_string(desk.path("gate/src/lib.rs")).expect("a source");
+    put(&desk.path("gate/src"), "lib.rs", source.replace("Ok(match", "Okay(match"));
+    let failed = running.event("build-failed", |_| true).await;
+    assert!(failed["output"].as_str().is_some_and(|it| it.contains("cannot find") && it.contains("Okay")), "{failed}");
+    running.event("calls", |it| it["generation"] == first["generation"]).await;
+
+    put(&desk.path("gate/src"), "lib.rs", source.replace("token == self.0.token", "token != self.0.token"));
+    let second = running.event("loaded", |it| it["generation"] != first["generation"]).await;
+    assert_eq!(second["replaced"], first["generation"]);
+    running.calls("request-auth", "deny", &second["generation"]).await;
     running.interrupt().await;
 }
 

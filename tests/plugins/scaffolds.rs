@@ -47,7 +47,7 @@ fn succeeds(command: &mut Command) -> String {
 }
 
 /// Packages the crate for Rust as it is published, and unpacks it in a folder; returns the folder of the crate.
-fn packaged_sdk(folder: &Path) -> PathBuf {
+pub(super) fn packaged_sdk(folder: &Path) -> PathBuf {
     let mut package = Command::new("cargo");
     package
         .args(["package", "--no-verify", "--allow-dirty", "--package", "yardarm-plugin", "--target-dir"])
