@@ -1,4 +1,4 @@
-(data (i32.const 2048) "-leaksauthorizationcookiex-leak")
+(data (i32.const 2048) "-leaksauthorizationcookiex-leaktoken")
 ;; The last text that was leaked.
 (global $leaked (mut i32) (i32.const 2048))
 (global $leaked_length (mut i32) (i32.const 1))
@@ -31,6 +31,16 @@
       (local.set $element (i32.add (local.get $element) (local.get $size)))
       (local.set $count (i32.sub (local.get $count) (i32.const 1)))
       (br $next))))
+;; Leaks what a process has, and what other plugins may have published.
+(func $leak_process
+  (call $wasi_environment (i32.const 512))
+  (call $leak_list (i32.const 512) (i32.const 16) (i32.const 8))
+  (call $wasi_arguments (i32.const 512))
+  (call $leak_list (i32.const 512) (i32.const 8) (i32.const 0))
+  (call $wasi_folders (i32.const 512))
+  (call $leak_list (i32.const 512) (i32.const 12) (i32.const 4))
+  (call $shared_get (i32.const 2079) (i32.const 5) (i32.const 512))
+  (call $leak_option (i32.const 512)))
 ;; Leaks what a request has, and what a process has.
 (func $leak_request (param $request i32)
   (call $request_headers (local.get $request) (i32.const 512))
@@ -53,12 +63,7 @@
   (call $leak_option (i32.const 512))
   (call $request_identity (local.get $request) (i32.const 512))
   (call $leak_option (i32.const 512))
-  (call $wasi_environment (i32.const 512))
-  (call $leak_list (i32.const 512) (i32.const 16) (i32.const 8))
-  (call $wasi_arguments (i32.const 512))
-  (call $leak_list (i32.const 512) (i32.const 8) (i32.const 0))
-  (call $wasi_folders (i32.const 512))
-  (call $leak_list (i32.const 512) (i32.const 12) (i32.const 4)))
+  (call $leak_process))
 ;; body
 ;; Leaks all that it can read, and replies with the last of it as principal and as a header of the response.
 (call $leak (global.get $config) (global.get $config_length))

@@ -64,6 +64,12 @@ fragments! {
     LEAK_CONTEXT = "leak-context.wat";
     /// `evaluation-transform`: logs and counts what it can read. Together with the one before as well.
     LEAK_RESULTS = "leak-results.wat";
+    /// `background`: logs and counts what a process has.
+    LEAK_WORK = "leak-work.wat";
+    /// `change-listener`: logs and counts what it is told.
+    LEAK_CHANGES = "leak-changes.wat";
+    /// `route-resolver`: logs and counts what it can read of the request.
+    LEAK_UNRESOLVED = "leak-unresolved.wat";
     /// `request-auth`: allows after it has counted in 26 series, `aA` to `aZ`.
     COUNT_SERIES = "count-series.wat";
     /// Any hook: never returns and calls the host all the time.
@@ -190,9 +196,9 @@ mod tests {
             "first-true.wat" | "omit-first.wat" | "first-nonsense.wat" | "add-result.wat" => {
                 GuestHook::EvaluationTransform
             }
-            "publish-count.wat" | "publish-fetched.wat" => GuestHook::Background,
-            "post-first.wat" => GuestHook::ChangeListener,
-            "resolve-query.wat" => GuestHook::RouteResolver,
+            "publish-count.wat" | "publish-fetched.wat" | "leak-work.wat" => GuestHook::Background,
+            "post-first.wat" | "leak-changes.wat" => GuestHook::ChangeListener,
+            "resolve-query.wat" | "leak-unresolved.wat" => GuestHook::RouteResolver,
             "leak-events.wat" => GuestHook::EventFilter,
             "leak-items.wat" => GuestHook::PayloadTransform,
             "leak-context.wat" => GuestHook::ContextEnrichment,
@@ -206,7 +212,12 @@ mod tests {
         for (file, fragment) in ALL_FRAGMENTS {
             let others: &[(&str, &str)] = match *file {
                 "leak-results.wat" => &[("leak-request.wat", LEAK_REQUEST), ("leak-context.wat", LEAK_CONTEXT)],
-                "leak-events.wat" | "leak-items.wat" | "leak-context.wat" => &[("leak-request.wat", LEAK_REQUEST)],
+                "leak-events.wat"
+                | "leak-items.wat"
+                | "leak-context.wat"
+                | "leak-work.wat"
+                | "leak-changes.wat"
+                | "leak-unresolved.wat" => &[("leak-request.wat", LEAK_REQUEST)],
                 _ => &[],
             };
             let guest =
