@@ -1,4 +1,5 @@
-//! Time. Needs the grant `clock`: a plugin that calls any function of this module is rejected without it.
+//! Time. Needs the grant `clock`: a plugin that calls any function of this module is rejected without it. In
+//! `payload-transform` and `evaluation-transform` the time is always 2020-01-01: read the clock in [`Background`](crate::Background).
 //!
 //! ```
 //! use yardarm_plugin::{clock, testing};
