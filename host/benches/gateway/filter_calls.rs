@@ -16,15 +16,20 @@ pub(crate) fn mean(
     (count, pace): (usize, Duration),
 ) -> Result<f64> {
     let mut operator = server.operator()?;
-    let before = calls(&mut operator, plugin)?;
+    let before = Calls::read(&mut operator, plugin)?;
     post(server, environment, batch, (count, pace))?;
     let mut after = before;
     server.wait("filtered batches", || {
-        after = calls(&mut operator, plugin)?;
-        Ok(after.0 >= before.0 + count as f64)
+        after = Calls::read(&mut operator, plugin)?;
+        Ok(after.count >= before.count + count as f64)
     })?;
-    ensure!((after.2 - before.2 - count as f64).abs() < 0.5, "calls of the filter failed:\n{}", server.last_words());
-    Ok((after.1 - before.1) * 1e6 / count as f64)
+    let succeeded = after.succeeded - before.succeeded;
+    ensure!(
+        (succeeded - count as f64).abs() < 0.5,
+        "{succeeded} of {count} calls of the filter succeeded:\n{}",
+        server.last_words()
+    );
+    Ok((after.seconds - before.seconds) * 1e6 / count as f64)
 }
 
 /// Posts `count` batches, one per `pace`.
@@ -43,16 +48,25 @@ pub(crate) fn post(server: &Server, environment: &str, batch: &[u8], (count, pac
     Ok(())
 }
 
-/// Returns the number of calls, their seconds, and how many of them succeeded.
-fn calls(operator: &mut KeepAlive, plugin: &str) -> Result<(f64, f64, f64)> {
-    let labels = [("plugin", plugin), ("hook", "event-filter")];
-    let mut succeeded = 0.0;
-    for outcome in ["changed", "unchanged"] {
-        let labels = [labels[0], labels[1], ("outcome", outcome)];
-        // A series begins with its first call.
-        succeeded += operator.metric("yardarm_plugin_calls_total", &labels).unwrap_or(0.0);
+/// The calls of a filter until now.
+#[derive(Debug, Clone, Copy)]
+struct Calls {
+    count: f64,
+    seconds: f64,
+    succeeded: f64,
+}
+
+impl Calls {
+    fn read(operator: &mut KeepAlive, plugin: &str) -> Result<Self> {
+        let metrics = operator.metrics()?;
+        let sum = |name: &str, more: &[(&str, &str)]| {
+            metrics.sum(name, &[&[("plugin", plugin), ("hook", "event-filter")], more].concat())
+        };
+        let succeeded = ["changed", "unchanged"].map(|it| sum("yardarm_plugin_calls_total", &[("outcome", it)]));
+        Ok(Self {
+            count: sum("yardarm_plugin_call_seconds_count", &[]),
+            seconds: sum("yardarm_plugin_call_seconds_sum", &[]),
+            succeeded: succeeded.iter().sum(),
+        })
     }
-    let [count, sum] = ["count", "sum"]
-        .map(|part| operator.metric(&format!("yardarm_plugin_call_seconds_{part}"), &labels).unwrap_or(0.0));
-    Ok((count, sum, succeeded))
 }

@@ -100,9 +100,18 @@ impl KeepAlive {
         serde_json::from_slice(self.get(path)?).with_context(|| format!("{path} is not JSON"))
     }
 
-    /// Returns the sum of a metric over all series with these labels.
-    pub(crate) fn metric(&mut self, name: &str, labels: &[(&str, &str)]) -> Result<f64> {
-        let text = String::from_utf8_lossy(self.get("/metrics")?);
+    /// Returns all metrics, of one moment.
+    pub(crate) fn metrics(&mut self) -> Result<Metrics> {
+        Ok(Metrics(String::from_utf8_lossy(self.get("/metrics")?).into_owned()))
+    }
+}
+
+/// Metrics in the text format of Prometheus.
+pub(crate) struct Metrics(String);
+
+impl Metrics {
+    /// Returns the sum of a metric over all series with these labels; 0 if there are none.
+    pub(crate) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let wanted: Vec<String> = labels.iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
         let value = |line: &str| {
             let rest = line.strip_prefix(name)?;
@@ -110,6 +119,6 @@ impl KeepAlive {
             let is_wanted = rest.starts_with(['{', ' ']) && wanted.iter().all(|it| series.0.contains(it.as_str()));
             if is_wanted { series.1.trim().parse::<f64>().ok() } else { None }
         };
-        Ok(text.lines().filter_map(value).sum())
+        self.0.lines().filter_map(value).sum()
     }
 }
