@@ -1,7 +1,5 @@
 //! The plugins of the cookbook do what `docs/cookbook.md` says, with the binding files that it shows.
 
-mod origin;
-
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -9,10 +7,9 @@ use hmac::{Hmac, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
 use tempfile::TempDir;
-use yardarm_testkit::{Answer, Call, until, within};
+use yardarm_testkit::{Answer, Call, Origin, until, within};
 use yardarm_wasm::{Compiler, OperatorFiles, parse_cases, test_file};
 
-use self::origin::Origin;
 use super::{Plugged, arrived, put, sample};
 use crate::flags::some_data;
 use crate::running::{MOBILE_KEY, SDK_KEY, Setup, main_environment};

@@ -8,6 +8,7 @@ mod fakes;
 #[cfg(feature = "guests")]
 pub mod guests;
 mod http_client;
+mod origin;
 mod raw_upstream;
 #[cfg(feature = "redis")]
 mod redis_server;
@@ -16,6 +17,7 @@ mod vectors;
 
 pub use self::connection::{Connection, Head, WAIT_TIMEOUT, until, within};
 pub use self::http_client::{Answer, Call, gzip};
+pub use self::origin::{Arrived, Origin};
 pub use self::raw_upstream::{RawUpstream, Step};
 #[cfg(feature = "redis")]
 pub use self::redis_server::{RedisServer, Reply};

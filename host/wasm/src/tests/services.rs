@@ -1,64 +1,12 @@
 //! Stored values, published values, secrets and outbound requests, in the hands of guests.
 
-use std::collections::VecDeque;
-
-use parking_lot::Mutex;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
 use tokio::time::Instant;
 use yardarm_core::hooks::CallLog;
 use yardarm_store::RedisAddress;
-use yardarm_testkit::{RedisServer, guests};
+use yardarm_testkit::{Origin, RedisServer, guests};
 
 use super::*;
 use crate::RedisSettings;
-
-/// A server that answers each request with the next of its responses, and then with the last one again.
-struct Server {
-    origin: String,
-    requests: Arc<Mutex<Vec<String>>>,
-    responses: Arc<Mutex<VecDeque<(u16, String)>>>,
-}
-
-impl Server {
-    #[expect(clippy::disallowed_methods, reason = "the server lives as long as the runtime of its test")]
-    async fn start(responses: &[(u16, &str)]) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let origin = format!("http://{}", listener.local_addr().unwrap());
-        let requests = Arc::<Mutex<Vec<String>>>::default();
-        let responses: VecDeque<_> = responses.iter().map(|(status, body)| (*status, (*body).to_owned())).collect();
-        let server = Self { origin, requests, responses: Arc::new(Mutex::new(responses)) };
-        let (requests, responses) = (Arc::clone(&server.requests), Arc::clone(&server.responses));
-        tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let mut buffer = vec![0; 8192];
-                let size = stream.read(&mut buffer).await.unwrap_or(0);
-                requests.lock().push(String::from_utf8_lossy(&buffer[..size]).into_owned());
-                let (status, body) = {
-                    let mut responses = responses.lock();
-                    if responses.len() > 1 { responses.pop_front().unwrap() } else { responses[0].clone() }
-                };
-                let head =
-                    format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
-                let _ = stream.write_all((head + &body).as_bytes()).await;
-            }
-        });
-        server
-    }
-
-    /// Waits for a number of requests; returns their bodies.
-    async fn bodies(&self, count: usize) -> Vec<String> {
-        tokio::time::timeout(TEST_TIMEOUT, async {
-            while self.requests.lock().len() < count {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        })
-        .await
-        .expect("requests");
-        let requests = self.requests.lock();
-        requests.iter().map(|it| it.rsplit("\r\n\r\n").next().unwrap_or_default().to_owned()).collect()
-    }
-}
 
 fn gate(fragment: &str) -> Guest {
     Guest::new("gate").hook(GuestHook::RequestAuth, fragment)
@@ -186,28 +134,30 @@ async fn transforms_of_shared_data_have_no_stored_values() {
 
 #[tokio::test]
 async fn what_is_published_is_there_before_the_first_request() {
-    let server = Server::start(&[(200, "key-1"), (200, "key-2")]).await;
+    let server = Origin::start().await;
+    server.answers_in_turn(&[(200, "key-1"), (200, "key-2")]);
     let toml = format!(
         "[plugin]\ngrants = [\"http-out:{0}\"]\nconfig = {{ url = \"{0}/keys\" }}\n[[bind]]\nhook = \"request-auth\"\n\
          [[bind]]\nhook = \"background\"\ninterval_s = 1",
-        server.origin
+        server.url
     );
     let guest = gate(guests::ECHO_SHARED).hook(GuestHook::Background, guests::PUBLISH_FETCHED).component().unwrap();
     let fixture = Fixture::with(&[("gate.toml", toml.as_bytes()), ("gate.wasm", &guest)]).await;
     assert_eq!(principal_of(fixture.authenticate().await), "key-1");
     eventually("key-2".to_owned(), async || principal_of(fixture.authenticate().await)).await;
-    assert!(server.requests.lock()[0].starts_with("GET /keys HTTP/1.1\r\n"));
-    let calls = server.requests.lock().len();
+    assert!(server.requests()[0].head.starts_with("GET /keys HTTP/1.1\r\n"));
+    let calls = server.requests().len();
     fixture.remove("gate.wasm");
     fixture.remove("gate.toml");
     fixture.shows("no plugin", |status| status.plugins.iter().all(|it| it.active.is_none())).await;
     tokio::time::sleep(Duration::from_millis(1_500)).await;
-    assert!(server.requests.lock().len() <= calls + 2, "the task ends with the plugin");
+    assert!(server.requests().len() <= calls + 2, "the task ends with the plugin");
 }
 
 #[tokio::test]
 async fn a_background_task_that_fails_is_reported_and_repeated() {
-    let server = Server::start(&[(200, "late")]).await;
+    let server = Origin::start().await;
+    server.answers_in_turn(&[(200, "late")]);
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let nowhere = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
@@ -226,7 +176,7 @@ async fn a_background_task_that_fails_is_reported_and_repeated() {
         "{errors:?}"
     );
     eventually(true, async || fixture.calls("gate", "guest-error") >= 2).await;
-    fixture.swap(|fixture| fixture.put("gate.toml", toml(&server.origin).as_bytes())).await;
+    fixture.swap(|fixture| fixture.put("gate.toml", toml(&server.url).as_bytes())).await;
     assert_eq!(principal_of(fixture.authenticate().await), "late");
 }
 
@@ -249,11 +199,12 @@ async fn flag_data_is_transformed_again_when_something_else_is_published() {
 
 #[tokio::test]
 async fn listeners_learn_what_changed_and_again_if_they_fail() {
-    let server = Server::start(&[(503, ""), (200, "")]).await;
+    let server = Origin::start().await;
+    server.answers_in_turn(&[(503, ""), (200, "")]);
     let toml = format!(
         "[plugin]\ngrants = [\"http-out:{0}\"]\nconfig = {{ url = \"{0}/hook\" }}\n[[bind]]\nhook = \"change-listener\"\n\
          environments = [\"prod\"]",
-        server.origin
+        server.url
     );
     let guest = Guest::new("hook").hook(GuestHook::ChangeListener, guests::POST_FIRST).component().unwrap();
     let fixture = Fixture::with(&[("hook.toml", toml.as_bytes()), ("hook.wasm", &guest)]).await;
