@@ -133,7 +133,6 @@ pub struct ActiveStatus {
     /// Whether the compiled form was in the cache.
     pub compiled_before: bool,
     /// Its bindings.
-    #[serde(rename = "seats")]
     pub bindings: Vec<BindingStatus>,
     /// Instances of all its generations.
     pub instances: InstanceMetrics,

@@ -56,7 +56,7 @@ fn row(plugin: &Value) -> [String; 5] {
     let (file, name) = (shown(&plugin["file"]), shown(&plugin["name"]));
     let title = if name == file || name.is_empty() { file } else { format!("{name} ({file})") };
     let active = &plugin["active"];
-    let bindings = items(&active["seats"]).iter().map(|binding| &binding["bind"]);
+    let bindings = items(&active["bindings"]).iter().map(|binding| &binding["bind"]);
     let hooks = unique(bindings.clone().map(|bind| shown(&bind["hook"])));
     let environments = unique(bindings.flat_map(|bind| items(&bind["environments"]).iter().map(shown)));
     [title, shown(&plugin["state"]), shown(&active["version"]), hooks, environments]
@@ -152,7 +152,7 @@ mod tests {
             "probation": {"remaining_ms": 41_200, "remaining_calls": 812},
             "rollout": {"mode": {"canary": {"percent": 5}}, "version": "2.1.0", "promotion_in_ms": 1_500},
             "refused": {"code": "S02", "class": "rolled-back", "text": "bad\u{1b}[2J"},
-            "active": {"version": "2.0.0", "seats": [bind, bind]},
+            "active": {"version": "2.0.0", "bindings": [bind, bind]},
         });
         let text = Listed(json!({"plugins": [plugin, {"file": "other", "state": "missing"}]})).text();
         let expected = [
