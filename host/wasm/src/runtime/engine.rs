@@ -25,8 +25,9 @@ use crate::vocabulary::LARGEST_MEMORY_MB;
 pub(crate) const TICK: Duration = Duration::from_millis(1);
 /// Ticks without a call after which the ticker sleeps, so that an idle gateway causes no wake-ups.
 const IDLE_TICKS: u32 = 50;
-/// Bytes of each linear memory that stay resident between instances; more would cost memory without benefit.
-const KEPT_MEMORY: usize = 4 << 20;
+/// Bytes of each linear memory that stay resident between instances. A guest that writes to more is slow to create anyway, and
+/// the memory stays when its plugin is removed.
+const KEPT_MEMORY: usize = 1 << 20;
 /// Bytes of each table that stay resident between instances.
 const KEPT_TABLE: usize = 64 << 10;
 /// Identifies settings that are not part of Wasmtime's precompilation hash; change it together with [`config`].
