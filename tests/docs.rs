@@ -342,3 +342,20 @@ async fn the_page_shows_it_in_a_real_browser() {
     }
     assert_eq!(seen["problems"], serde_json::json!([]), "{seen}");
 }
+
+/// Its data folder has the flags of the demo before, whose versions the new fakes do not know.
+#[tokio::test]
+async fn the_demo_works_again_and_again() {
+    let dir = tempfile::tempdir().expect("a folder");
+    for round in 1..=3 {
+        let output = Command::new(env!("CARGO_BIN_EXE_yardarm"))
+            .args(["demo", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--for", "1s", "--samples"])
+            .arg(root().join("plugins"))
+            .current_dir(dir.path())
+            .output();
+        let output = timeout(Duration::from_secs(90), output).await.expect("an end").expect("the demo starts");
+        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(output.status.success() && text.contains("demo: OK, ended cleanly"), "round {round}: {text}");
+        assert!(dir.path().join("demo-plugins/.data").is_dir(), "{text}");
+    }
+}

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
+use yardarm_core::time::unix_ms;
 
 use super::clouds::Clouds;
 use super::harness::{API_KEY, ENVIRONMENT};
@@ -22,17 +23,21 @@ pub(super) fn print(line: &str) {
 }
 
 /// Sends the requests of SDKs and returns the first error.
+///
+/// The data folder may have the flags of an earlier demo, so the flag that changes has a version of its own.
 pub(super) async fn check(gateway: &Gateway, clouds: &Clouds) -> anyhow::Result<()> {
+    let version = unix_ms() / 1_000;
+    let changed = format!("\"version\":{version}");
     let mut stream = Sse::open(gateway, "/all", &[format!("Authorization: {SDK_KEY}")]).await?;
     stream.read_until("event: put").await.context("a server-side SDK gets all flags")?;
     print("  ok  LaunchDarkly: a server-side stream got all flags");
     clouds.launchdarkly.patches(
         SDK_KEY,
         &json!({
-            "key": "demo-check", "version": 1, "on": false, "offVariation": 0, "variations": ["it works"], "salt": "",
+            "key": "demo-check", "version": version, "on": false, "offVariation": 0, "variations": ["it works"], "salt": "",
         }),
     );
-    stream.read_until("demo-check").await.context("a change upstream reaches an open stream")?;
+    stream.read_until(&changed).await.context("a change upstream reaches an open stream")?;
     print("  ok  LaunchDarkly: a change upstream reached the open stream");
     let path = format!("GET /msdk/evalx/contexts/{CONTEXT}");
     let flags = http::json(gateway, &path, &[format!("Authorization: {MOBILE_KEY}")], "").await;
@@ -47,10 +52,10 @@ pub(super) async fn check(gateway: &Gateway, clouds: &Clouds) -> anyhow::Result<
         &json!({
             "project": "demo", "environment": "demo-harness", "feature": "demo-check", "state": "off",
             "kind": "boolean", "variations": [{"identifier": "no", "value": "false"}], "offVariation": "no",
-            "defaultServe": {"variation": "no"}, "version": 1,
+            "defaultServe": {"variation": "no"}, "version": version,
         }),
     );
-    stream.read_until("demo-check").await.context("a change in Harness reaches an open stream")?;
+    stream.read_until(&changed).await.context("a change in Harness reaches an open stream")?;
     print("  ok  Harness: a change upstream reached the open stream");
     let path = format!("GET /client/env/{ENVIRONMENT}/target/ada/evaluations/demo-check");
     let result = http::json(gateway, &path, &[token], "").await.context("a Harness client gets results")?;
