@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
-use yardarm_testkit::Answer;
+use yardarm_testkit::{Answer, Recorded};
 
 use super::wait_for_calls;
 use crate::program::{Program, Signal};
@@ -39,6 +39,12 @@ impl Emitted {
         self.0.entry(place).or_default().extend(texts);
     }
 
+    /// Adds the requests to a vendor's service.
+    pub(super) fn add_upstream(&mut self, requests: Vec<Recorded>) {
+        let shown = |it: Recorded| format!("{} {:?} {}", it.path, it.headers, String::from_utf8_lossy(&it.body()));
+        self.add(Place::Upstream, requests.into_iter().map(shown));
+    }
+
     /// Waits until all hooks were called, asks for all that operators can see, stops the gateway, and collects its log and its
     /// files.
     pub(super) async fn end(&mut self, program: Program, root: &Path) {
@@ -65,6 +71,14 @@ impl Emitted {
             Some(text[start..end].to_owned())
         };
         self.0.iter().filter_map(|(place, texts)| Some((*place, texts.iter().find_map(around)?))).collect()
+    }
+
+    /// Panics unless the log of the plugin contains exactly those of the canaries that it could read.
+    pub(super) fn assert_read(&self, canaries: &[Canary], read: &[&str]) {
+        for (canary, _) in canaries {
+            let is_logged = self.find(canary).contains_key(&Place::GuestLog);
+            assert_eq!(is_logged, read.contains(canary), "{canary}");
+        }
     }
 
     /// Panics if a canary is where it does not belong.

@@ -69,11 +69,7 @@ async fn emitted(grants: &str) -> (Emitted, String) {
     })
     .await;
     emitted.end(program, root).await;
-    let sent = cloud.requests().into_iter();
-    emitted.add(
-        Place::Upstream,
-        sent.map(|it| format!("{} {:?} {}", it.path, it.headers, String::from_utf8_lossy(&it.body()))),
-    );
+    emitted.add_upstream(cloud.requests());
     (emitted, token)
 }
 
@@ -121,9 +117,6 @@ async fn without_grants_no_canary_is_anywhere_it_does_not_belong() {
 async fn with_grants_the_same_plugin_obtains_what_they_give() {
     let (emitted, token) = emitted(&all_grants()).await;
     let read = [HEADER, COOKIE, ADDRESS, QUERY, CONTEXT_KEY, ATTRIBUTE, EVENT, FLAG, PRINCIPAL, KEY];
-    for (canary, _) in canaries() {
-        let is_logged = emitted.find(canary).contains_key(&Place::GuestLog);
-        assert_eq!(is_logged, read.contains(&canary), "{canary}");
-    }
+    emitted.assert_read(&canaries(), &read);
     assert!(emitted.find(&token).contains_key(&Place::GuestLog), "in the header `authorization`");
 }

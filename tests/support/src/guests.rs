@@ -58,10 +58,11 @@ pub struct Guest {
 }
 
 /// Host functions, imported if a fragment calls them: marker, interface, name, type.
-const IMPORTS: [(&str, &str, &str, &str); 24] = [
+const IMPORTS: [(&str, &str, &str, &str); 25] = [
     ("$log", "log", "log", "(param i32 i32 i32)"),
     ("$counter_add", "metrics", "counter-add", "(param i32 i32 i64 i32 i32 i32)"),
     ("$now_ms", "clock", "now-ms", "(result i64)"),
+    ("$monotonic_ns", "clock", "monotonic-ns", "(result i64)"),
     ("$request_headers", "request", "[method]request.headers", "(param i32 i32)"),
     ("$request_header", "request", "[method]request.header", "(param i32 i32 i32 i32)"),
     ("$request_credential", "request", "[method]request.credential", "(param i32 i32)"),

@@ -1,4 +1,4 @@
-//! A server on loopback that plugins send requests to: it records each, and answers as it is told.
+//! A server on loopback that plugins send requests to: it records each, and its responses can be chosen.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

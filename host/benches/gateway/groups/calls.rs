@@ -74,7 +74,7 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<()> {
     let mut dice = Dice::new(6);
     let mut compare = |core| -> Result<[Added; 3]> {
         let _here = Pinned::to(core)?;
-        let mut added = [const { Added::new() }; 3];
+        let mut added = <[Added; 3]>::default();
         for round in 0..=rounds {
             for (index, ways) in [[0, 1], [0, 2], [NO_PLUGINS, 0]].into_iter().enumerate() {
                 let times = by_turns(&mut variants, ways, per_round, &mut dice)?;
@@ -132,6 +132,7 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<()> {
 }
 
 /// How much longer requests of one variant take than those of another, in microseconds, one value per round.
+#[derive(Default)]
 struct Added {
     p50: Vec<f64>,
     p99: Vec<f64>,
@@ -140,10 +141,6 @@ struct Added {
 }
 
 impl Added {
-    const fn new() -> Self {
-        Self { p50: Vec::new(), p99: Vec::new(), base: Vec::new() }
-    }
-
     fn add(&mut self, [less, more]: &[Vec<f64>; 2]) {
         self.p50.push(quantile(more, 0.5) - quantile(less, 0.5));
         self.p99.push(quantile(more, 0.99) - quantile(less, 0.99));

@@ -74,7 +74,7 @@ fn add_default(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
 
 impl WasiView for GuestState {
     fn ctx(&mut self) -> wasmtime_wasi::WasiCtxView<'_> {
-        let wasi = self.wasi.get_or_insert_with(|| wasi::Wasi::new(&self.plugin, self.is_repeatable));
+        let wasi = wasi::Wasi::of(&mut self.wasi, &self.plugin, self.is_repeatable);
         wasmtime_wasi::WasiCtxView { ctx: &mut wasi.ctx, table: &mut self.table }
     }
 }

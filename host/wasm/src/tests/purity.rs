@@ -8,11 +8,12 @@ use yardarm_testkit::guests;
 use super::*;
 use crate::{Compiler, FieldClass, OperatorFiles, replay_file};
 
-/// Writes the sum of both clocks and a random number as a JSON string of 18 bytes at 2048.
-const TELL: &str = r#"
-(func $tell (local $x i64) (local $i i32)
+/// Writes the sum of three clocks and a random number as a JSON string of 18 bytes at 2048.
+const WRITE_SUM: &str = r#"
+(func $write_sum (local $x i64) (local $i i32)
   (call $wasi_now (i32.const 1536))
-  (local.set $x (i64.add (i64.add (call $now_ms) (i64.load (i32.const 1536))) (call $wasi_random)))
+  (local.set $x (i64.add (call $now_ms) (i64.load (i32.const 1536))))
+  (local.set $x (i64.add (local.get $x) (i64.add (call $monotonic_ns) (call $wasi_random))))
   (i32.store8 (i32.const 2048) (i32.const 34))
   (i32.store8 (i32.const 2065) (i32.const 34))
   (loop $more
@@ -21,50 +22,30 @@ const TELL: &str = r#"
     (local.set $x (i64.shr_u (local.get $x) (i64.const 4)))
     (local.set $i (i32.add (local.get $i) (i32.const 1)))
     (br_if $more (i32.lt_u (local.get $i) (i32.const 16)))))
-"#;
-
-/// `evaluation-transform`: what is told becomes the value of the first result.
-const RESULT: &str = "
-(memory.fill (i32.const 4096) (i32.const 0) (i32.const 40))
-(i32.store (i32.const 4096) (i32.const 1))
-(i32.store8 (i32.const 4104) (i32.const 1))
-(i32.store (i32.const 4108) (i32.const 2048))
-(i32.store (i32.const 4112) (i32.const 18))
-(call $list (i32.const 4096) (i32.const 1))";
-
-/// `payload-transform`: adds a flag that contains what is told.
-const ADDED: &str = r#"
-(memory.fill (i32.const 4096) (i32.const 0) (i32.const 36))
-(memory.copy (i32.const 2191) (i32.const 2048) (i32.const 18))
-(i32.store (i32.const 4096) (i32.const 2))
-(i32.store (i32.const 4100) (i32.const 2144))
-(i32.store (i32.const 4104) (i32.const 4))
-(i32.store (i32.const 4108) (i32.const 2152))
-(i32.store (i32.const 4112) (i32.const 5))
-(i32.store (i32.const 4116) (i32.const 2160))
-(i32.store (i32.const 4120) (i32.const 50))
-(call $list (i32.const 4096) (i32.const 1))"#;
-
-/// `context-enrichment`: what is told becomes the attribute `plan`.
-const ATTRIBUTE: &str = r#"
-(i32.store (i32.const 4096) (i32.const 2128))
-(i32.store (i32.const 4100) (i32.const 4))
-(i32.store (i32.const 4104) (i32.const 2136))
-(i32.store (i32.const 4108) (i32.const 4))
-(i32.store (i32.const 4112) (i32.const 2048))
-(i32.store (i32.const 4116) (i32.const 18))
-(call $list (i32.const 4096) (i32.const 1))"#;
-
-const DATA: &str = r#"
 (data (i32.const 2128) "user")
 (data (i32.const 2136) "plan")
 (data (i32.const 2144) "flag")
 (data (i32.const 2152) "extra")
 (data (i32.const 2160) "{\"key\":\"extra\",\"version\":1,\"x\":\"................\"}")
+;; body
+(call $write_sum)
+(memory.copy (i32.const 2191) (i32.const 2048) (i32.const 18))
 "#;
 
-fn telling(reply: &str) -> String {
-    format!("{TELL}{DATA};; body\n(call $tell){reply}")
+/// `evaluation-transform`: the sum becomes the value of the first result.
+const RESULT: [u32; 10] = [1, 0, 1, 2048, 18, 0, 0, 0, 0, 0];
+
+/// `payload-transform`: adds a flag that contains the sum.
+const ADDED: [u32; 9] = [2, 2144, 4, 2152, 5, 2160, 50, 0, 0];
+
+/// `context-enrichment`: the sum becomes the attribute `plan`.
+const ATTRIBUTE: [u32; 6] = [2128, 4, 2136, 4, 2048, 18];
+
+/// Returns a fragment that replies with a list of one element, whose words these are.
+fn replying(element: &[u32]) -> String {
+    let store = |(index, word)| format!("(i32.store (i32.const {}) (i32.const {word}))\n", 4096 + 4 * index);
+    let stores: String = element.iter().enumerate().map(store).collect();
+    format!("{WRITE_SUM}{stores}(call $list (i32.const 4096) (i32.const 1))")
 }
 
 async fn fixture(hook: GuestHook, fragment: &str, isolation: &str) -> Fixture {
@@ -89,7 +70,7 @@ async fn reply(fixture: &Fixture, hook: GuestHook) -> String {
 #[tokio::test]
 async fn replies_are_the_same_on_fresh_and_reused_instances_and_in_a_replay() {
     for (hook, fragment) in
-        [(GuestHook::PayloadTransform, telling(ADDED)), (GuestHook::EvaluationTransform, telling(RESULT))]
+        [(GuestHook::PayloadTransform, replying(&ADDED)), (GuestHook::EvaluationTransform, replying(&RESULT))]
     {
         let mut replies = Vec::new();
         for isolation in ["call", "pool", "call", "pool"] {
@@ -116,19 +97,19 @@ async fn replies_are_the_same_on_fresh_and_reused_instances_and_in_a_replay() {
         std::fs::write(&path, Guest::new("zoo").hook(hook, &fragment).component().unwrap()).unwrap();
         let replay = move || replay_file(&path, &OperatorFiles::default(), &captures, Compiler::InProcess).unwrap();
         let replayed = std::thread::spawn(replay).join().unwrap();
-        let is_told = |it: &&str| it.len() == 16 && it.bytes().all(|byte| (b'a'..=b'p').contains(&byte));
-        let told = replies[0].split(['"', '\\']).find(is_told).unwrap();
+        let is_sum = |it: &&str| it.len() == 16 && it.bytes().all(|byte| (b'a'..=b'p').contains(&byte));
+        let sum = replies[0].split(['"', '\\']).find(is_sum).unwrap();
         assert_eq!(replayed.calls.len(), 2);
         for call in &replayed.calls {
             let shown = serde_json::to_string(&call.reply).unwrap();
-            assert!(shown.contains(told), "{shown} instead of {told}");
+            assert!(shown.contains(sum), "{shown} instead of {sum}");
         }
     }
 }
 
 #[tokio::test]
 async fn elsewhere_the_granted_clock_and_randomness_are_real() {
-    let fixture = fixture(GuestHook::ContextEnrichment, &telling(ATTRIBUTE), "pool").await;
+    let fixture = fixture(GuestHook::ContextEnrichment, &replying(&ATTRIBUTE), "pool").await;
     let first = fixture.attributes().await.unwrap();
     assert_ne!(first, fixture.attributes().await.unwrap());
     assert_eq!(fixture.plugin("zoo").active.unwrap().grants_missing, [""; 0]);

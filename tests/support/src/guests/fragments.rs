@@ -66,7 +66,7 @@ fragments! {
     LEAK_RESULTS = "leak-results.wat";
     /// `background`: logs and counts what a process has.
     LEAK_WORK = "leak-work.wat";
-    /// `change-listener`: logs and counts what it is told.
+    /// `change-listener`: logs and counts what it is passed.
     LEAK_CHANGES = "leak-changes.wat";
     /// `route-resolver`: logs and counts what it can read of the request.
     LEAK_UNRESOLVED = "leak-unresolved.wat";

@@ -4,7 +4,6 @@ use std::sync::LazyLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
-use wasmtime_wasi::clocks::WasiClocksView as _;
 use wasmtime_wasi::p2::bindings::clocks::monotonic_clock;
 
 use super::wasi::{STANDSTILL, STANDSTILL_TEXT};
@@ -30,7 +29,7 @@ impl v0_1::host::clock::Host for GuestState {
     fn monotonic_ns(&mut self) -> wasmtime::Result<u64> {
         if self.is_repeatable {
             self.record_unreal("clock", true, STANDSTILL_TEXT);
-            return monotonic_clock::Host::now(&mut self.clocks());
+            return monotonic_clock::Host::now(&mut self.advancing_clocks());
         }
         Ok(u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }

@@ -7,16 +7,16 @@ mod printer;
 /// recorded without a grant is the same in both.
 macro_rules! add_shared {
     ($l:ident) => {{
-        clocks::monotonic_clock::add_to_linker::<State, WasiClocks>($l, State::clocks)?;
+        clocks::monotonic_clock::add_to_linker::<State, WasiClocks>($l, State::advancing_clocks)?;
         filesystem::preopens::add_to_linker::<State, WasiFilesystem>($l, State::filesystem)?;
         filesystem::types::add_to_linker::<State, WasiFilesystem>($l, State::filesystem)?;
         random::random::add_to_linker::<State, WasiRandom>($l, |t| {
             t.note_random();
-            t.ctx().ctx.random()
+            t.advancing_random()
         })?;
         random::insecure::add_to_linker::<State, WasiRandom>($l, |t| {
             t.note_random();
-            t.ctx().ctx.random()
+            t.advancing_random()
         })?;
         // Seeds of hash tables, which runtimes read for their own use.
         random::insecure_seed::add_to_linker::<State, WasiRandom>($l, |t| t.ctx().ctx.random())?;
@@ -41,10 +41,10 @@ use std::time::Duration;
 
 use wasmtime::component::{HasData, Linker, ResourceTable};
 use wasmtime_wasi::cli::{WasiCli, WasiCliView as _};
-use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView as _};
+use wasmtime_wasi::clocks::{WasiClocks, WasiClocksCtxView, WasiClocksView as _};
 use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView as _};
 use wasmtime_wasi::p2::bindings::{cli, clocks, filesystem, io, random};
-use wasmtime_wasi::random::{Deterministic, WasiRandom};
+use wasmtime_wasi::random::{Deterministic, WasiRandom, WasiRandomCtx};
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiView};
 
 use self::printer::Printer;
@@ -93,6 +93,19 @@ impl GuestState {
         }
     }
 
+    /// Returns the clocks for a read of the monotonic one.
+    pub(super) fn advancing_clocks(&mut self) -> WasiClocksCtxView<'_> {
+        Wasi::of(&mut self.wasi, &self.plugin, self.is_repeatable).has_advanced = true;
+        self.clocks()
+    }
+
+    /// Returns the random numbers for a read.
+    fn advancing_random(&mut self) -> &mut WasiRandomCtx {
+        let wasi = Wasi::of(&mut self.wasi, &self.plugin, self.is_repeatable);
+        wasi.has_advanced = true;
+        wasi.ctx.random()
+    }
+
     /// Returns whether a hook is called. Before, during the start of an instance, a language runtime reads clocks and random
     /// numbers for its own use.
     fn is_in_hook(&self) -> bool {
@@ -103,21 +116,28 @@ impl GuestState {
 /// The WASI of one instance of a plugin.
 pub(crate) struct Wasi {
     pub(super) ctx: WasiCtx,
+    /// Whether something was read that is different when it is read again.
+    has_advanced: bool,
     stdout: Printer,
     stderr: Printer,
 }
 
 impl Wasi {
-    /// Creates it for an instance. With `is_repeatable` it contains nothing that differs from one instance to the next,
-    /// whatever is granted.
-    pub(super) fn new(plugin: &Arc<PluginContext>, is_repeatable: bool) -> Self {
-        let (stdout, stderr) = (Printer::new(plugin, Level::Info), Printer::new(plugin, Level::Warn));
-        Self { ctx: powerless(&stdout, &stderr, &plugin.grants, is_repeatable), stdout, stderr }
+    /// Returns that of an instance, created for its first use. With `is_repeatable` it contains nothing that differs from one
+    /// instance to the next, whatever is granted.
+    pub(super) fn of<'a>(slot: &'a mut Option<Self>, plugin: &Arc<PluginContext>, is_repeatable: bool) -> &'a mut Self {
+        slot.get_or_insert_with(|| {
+            let (stdout, stderr) = (Printer::new(plugin, Level::Info), Printer::new(plugin, Level::Warn));
+            let ctx = powerless(&stdout, &stderr, &plugin.grants, is_repeatable);
+            Self { ctx, has_advanced: false, stdout, stderr }
+        })
     }
 
     /// Begins clocks and random numbers anew, so that a call reads the same as the one before.
     pub(crate) fn repeat(&mut self, grants: &Grants) {
-        self.ctx = powerless(&self.stdout, &self.stderr, grants, true);
+        if std::mem::take(&mut self.has_advanced) {
+            self.ctx = powerless(&self.stdout, &self.stderr, grants, true);
+        }
     }
 }
 
