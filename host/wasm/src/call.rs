@@ -13,7 +13,7 @@ use yardarm_core::{EnvironmentLabel, InternalError, Lifecycle};
 
 use crate::breaker::{Breaker, BreakerSignal};
 use crate::pool::{Pool, Slot};
-use crate::runtime::cpu_share::Turn;
+use crate::runtime::cpu_share::{CpuShare, Turn};
 use crate::runtime::deadline::busy_allowance;
 use crate::runtime::guest::{Guest, INIT_DEADLINE, Instance, PluginContext};
 use crate::runtime::interface::HookCall;
@@ -35,15 +35,16 @@ pub(crate) struct BindingInstance {
     pub(crate) identity: [u8; 32],
 }
 
-/// The processor time of a call, which is charged to the plugin however the call ends.
+/// The processor time of a call or of a creation, which is charged to the plugin however it ends.
 struct Cost<'a> {
     context: &'a PluginContext,
+    charge: fn(&CpuShare, Duration),
     time: ProcessorTime,
 }
 
 impl<'a> Cost<'a> {
-    fn new(context: &'a PluginContext) -> Self {
-        Self { context, time: ProcessorTime::default() }
+    fn new(context: &'a PluginContext, charge: fn(&CpuShare, Duration)) -> Self {
+        Self { context, charge, time: ProcessorTime::default() }
     }
 }
 
@@ -51,7 +52,7 @@ impl Drop for Cost<'_> {
     fn drop(&mut self) {
         let time = self.time.get();
         self.context.counters.count_processor_time(time);
-        self.context.share.charge(time);
+        (self.charge)(&self.context.share, time);
     }
 }
 
@@ -105,7 +106,7 @@ impl BindingInstance {
             return Err(error);
         };
         let budget = budget.min(self.bind.deadline);
-        let cost = Cost::new(&self.guest.context);
+        let cost = Cost::new(&self.guest.context, CpuShare::charge);
         let answer = supervisor::catch(self.call_admitted(environment, ask, budget, started, &cost.time)).await;
         let (mut outcome, mut summary) = (None, None);
         let is_logged = ask.request().is_some_and(|facts| facts.call_log.is_some());
@@ -269,7 +270,7 @@ impl BindingInstance {
             // A generation that has been replaced needs no instances.
             let Some(binding) = binding.upgrade() else { return };
             let _ticking = binding.guest.engine.enter();
-            let cost = Cost::new(&binding.guest.context);
+            let cost = Cost::new(&binding.guest.context, CpuShare::charge_creation);
             let instance = pin!(binding.instantiate(binding.bind.hook, INIT_DEADLINE));
             match cost.time.measure(instance).await {
                 Ok(instance) => keep(&binding.pool, &environment, instance),

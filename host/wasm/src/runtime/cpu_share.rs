@@ -128,10 +128,15 @@ impl CpuShare {
 
     /// Adds the processor time of a call.
     pub(crate) fn charge(&self, time: Duration) {
+        self.charge_creation(time);
+        self.is_slow.store(time >= TICK, Ordering::Relaxed);
+    }
+
+    /// Adds the processor time of creating an instance without a call, which says nothing about how long calls are.
+    pub(crate) fn charge_creation(&self, time: Duration) {
         let now = Instant::now();
         self.own.charge(now, time);
         self.total.charge(now, time);
-        self.is_slow.store(time >= TICK, Ordering::Relaxed);
     }
 
     fn is_paced(&self) -> bool {

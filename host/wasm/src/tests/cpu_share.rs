@@ -23,7 +23,7 @@ fn cpu_seconds(fixture: &Fixture, plugin: &str) -> f64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plugin_beyond_its_share_waits_or_fails_and_others_are_served() {
-    let burn = guests::BURN.replace("(i32.const 9999)", "(i32.const 3000000)");
+    let burn = guests::BURN.replace("(i32.const 9999)", "(i32.const 12000000)");
     let files = [("hog.wasm", guest("hog", &burn)), ("light.wasm", guest("light", guests::ALLOW))];
     let bindings = [("hog.toml", bound_to("hog").into_bytes()), ("light.toml", bound_to("prod").into_bytes())];
     let files: Vec<(&str, &[u8])> =
