@@ -216,16 +216,24 @@ impl BindingInstance {
     ) -> Result<(Turn<'_>, Slot, Instant), CallError> {
         let context = &self.guest.context;
         let end = started + busy_allowance(budget);
-        let turn = context.share.turn(started, end).await.ok_or(CallError::CpuShare)?;
-        if !turn.was_waited_for()
-            && let Some(slot) = self.pool.try_slot()
-        {
-            return Ok((turn, slot, started));
+        let mut now = started;
+        loop {
+            let turn = context.share.turn(now, end).await.ok_or(CallError::CpuShare)?;
+            if now == started
+                && !turn.was_waited_for()
+                && let Some(slot) = self.pool.try_slot()
+            {
+                return Ok((turn, slot, started));
+            }
+            let slot = tokio::time::timeout_at(end, self.pool.slot()).await;
+            now = Instant::now();
+            // Those before it in the queue may have used up the share that it found.
+            if slot.is_ok() && !turn.was_waited_for() && context.share.is_used_up(now) {
+                continue;
+            }
+            context.counters.calls.hook(hook).waited(now - started);
+            return slot.map(|slot| (turn, slot, now)).map_err(|_| CallError::PoolExhausted);
         }
-        let slot = tokio::time::timeout_at(end, self.pool.slot()).await;
-        let now = Instant::now();
-        context.counters.calls.hook(hook).waited(now - started);
-        slot.map(|slot| (turn, slot, now)).map_err(|_| CallError::PoolExhausted)
     }
 
     async fn instantiate(&self, hook: Hook, deadline: Duration) -> Result<Instance, CallError> {

@@ -112,7 +112,7 @@ impl CpuShare {
 
     /// Waits until the plugin may run, at most until `end`; returns `None` if that is too early.
     pub(crate) async fn turn(&self, now: Instant, end: Instant) -> Option<Turn<'_>> {
-        if self.own.wait(now).is_none() {
+        if !self.is_used_up(now) {
             return Some(Turn(None));
         }
         let _waiting = Waiting::join(&self.waiting)?;
@@ -124,6 +124,11 @@ impl CpuShare {
             Turn(Some(turn))
         };
         timeout_at(end, turn).await.ok()
+    }
+
+    /// Returns whether the plugin has used more than its share.
+    pub(crate) fn is_used_up(&self, now: Instant) -> bool {
+        self.own.wait(now).is_some()
     }
 
     /// Adds the processor time of a call.
