@@ -2,14 +2,15 @@
 //!
 //! It runs as a child of this program and reads commands from its standard input: `greet LENGTH` sets the response to
 //! the request of each new connection, `send LENGTH` writes to all connections, `answer LENGTH` sets the response to
-//! each request from then on; the bytes follow the line. With TLS, it encrypts what it writes by rustls.
+//! each request from then on; the bytes follow the line. It prints a line when a response is set, so that no client comes
+//! before. With TLS, it encrypts what it writes by rustls.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::SocketAddr;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, mpsc};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
 use tokio_rustls::rustls::ServerConfig;
@@ -24,6 +25,7 @@ const WAKER: Token = Token(usize::MAX - 2);
 pub(crate) struct Floor {
     child: Child,
     commands: ChildStdin,
+    output: BufReader<ChildStdout>,
     pub(crate) address: SocketAddr,
 }
 
@@ -72,10 +74,11 @@ impl Floor {
         let (Some(commands), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             bail!("the floor has no pipes")
         };
+        let mut output = BufReader::new(output);
         let mut line = String::new();
-        BufReader::new(output).read_line(&mut line)?;
+        output.read_line(&mut line)?;
         let address = line.trim().parse().context("the floor printed no address")?;
-        Ok(Self { child, commands, address })
+        Ok(Self { child, commands, output, address })
     }
 
     /// Returns the process, to read its resource usage.
@@ -85,7 +88,7 @@ impl Floor {
 
     /// Sets what each new connection receives.
     pub(crate) fn greet(&mut self, bytes: &[u8]) -> Result<()> {
-        self.order("greet", bytes)
+        self.set("greet", bytes)
     }
 
     /// Sends bytes to all connections.
@@ -95,7 +98,14 @@ impl Floor {
 
     /// Sets what each request receives from now on.
     pub(crate) fn answer(&mut self, bytes: &[u8]) -> Result<()> {
-        self.order("answer", bytes)
+        self.set("answer", bytes)
+    }
+
+    fn set(&mut self, what: &str, bytes: &[u8]) -> Result<()> {
+        self.order(what, bytes)?;
+        let length = self.output.read_line(&mut String::new())?;
+        ensure!(length > 0, "the floor is gone");
+        Ok(())
     }
 
     fn order(&mut self, what: &str, bytes: &[u8]) -> Result<()> {
@@ -114,7 +124,7 @@ impl Drop for Floor {
 }
 
 /// Runs the child: serves until its standard input ends.
-#[expect(clippy::print_stdout, reason = "the address goes to the parent")]
+#[expect(clippy::print_stdout, reason = "the parent reads it")]
 pub(crate) fn serve(has_tls: bool) -> Result<()> {
     let tls = has_tls.then(transport::server_config).transpose()?;
     let mut poll = Poll::new()?;
@@ -143,8 +153,14 @@ pub(crate) fn serve(has_tls: bool) -> Result<()> {
                 WAKER => {
                     for order in received.try_iter() {
                         match order {
-                            Order::Greet(bytes) => responses.greeting = bytes,
-                            Order::Answer(bytes) => responses.answer = Some(bytes),
+                            Order::Greet(bytes) => {
+                                responses.greeting = bytes;
+                                println!("set");
+                            }
+                            Order::Answer(bytes) => {
+                                responses.answer = Some(bytes);
+                                println!("set");
+                            }
                             Order::Send(bytes) => connections.iter_mut().for_each(|it| it.send(&bytes)),
                             Order::End => return Ok(()),
                         }
