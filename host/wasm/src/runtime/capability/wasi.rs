@@ -10,14 +10,8 @@ macro_rules! add_shared {
         clocks::monotonic_clock::add_to_linker::<State, WasiClocks>($l, State::advancing_clocks)?;
         filesystem::preopens::add_to_linker::<State, WasiFilesystem>($l, State::filesystem)?;
         filesystem::types::add_to_linker::<State, WasiFilesystem>($l, State::filesystem)?;
-        random::random::add_to_linker::<State, WasiRandom>($l, |t| {
-            t.note_random();
-            t.advancing_random()
-        })?;
-        random::insecure::add_to_linker::<State, WasiRandom>($l, |t| {
-            t.note_random();
-            t.advancing_random()
-        })?;
+        random::random::add_to_linker::<State, WasiRandom>($l, State::advancing_random)?;
+        random::insecure::add_to_linker::<State, WasiRandom>($l, State::advancing_random)?;
         // Seeds of hash tables, which runtimes read for their own use.
         random::insecure_seed::add_to_linker::<State, WasiRandom>($l, |t| t.ctx().ctx.random())?;
         cli::exit::add_to_linker::<State, WasiCli>($l, State::cli)?;
@@ -86,21 +80,17 @@ impl GuestState {
         }
     }
 
-    /// Records a read of random numbers.
-    fn note_random(&self) {
-        if self.is_in_hook() {
-            self.record_unreal("random", self.plugin.grants.random, "the same numbers in each instance");
-        }
-    }
-
     /// Returns the clocks for a read of the monotonic one.
     pub(super) fn advancing_clocks(&mut self) -> WasiClocksCtxView<'_> {
         Wasi::of(&mut self.wasi, &self.plugin, self.is_repeatable).has_advanced = true;
         self.clocks()
     }
 
-    /// Returns the random numbers for a read.
+    /// Returns the random numbers for a read, which is recorded.
     fn advancing_random(&mut self) -> &mut WasiRandomCtx {
+        if self.is_in_hook() {
+            self.record_unreal("random", self.plugin.grants.random, "the same numbers in each instance");
+        }
         let wasi = Wasi::of(&mut self.wasi, &self.plugin, self.is_repeatable);
         wasi.has_advanced = true;
         wasi.ctx.random()
