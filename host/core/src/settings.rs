@@ -17,7 +17,7 @@ use serde_json::Value;
 pub use self::declare::{PathOrNone, Setting, Size, Url, Within, concat_keys, count_keys, path_in_entry};
 pub use self::read::Reader;
 pub use self::schema::schema;
-pub use self::values::{CompatOverride, Effective, Place, ValueSource, Values};
+pub use self::values::{CompatOverride, Effective, Place, ValueSource, Values, nearest};
 
 /// One key of the configuration. The list of all keys is the reference manual; [`settings!`](crate::settings!) declares
 /// them.

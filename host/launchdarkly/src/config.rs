@@ -1,5 +1,6 @@
 //! Settings of the LaunchDarkly side. The documentation of their fields is the reference manual of this part.
 
+pub mod compat;
 mod environments;
 mod live;
 mod store;
@@ -69,6 +70,14 @@ settings! {
         pub fdv2: bool = "false",
         /// How long an environment without data answers 503 before streams are accepted and wait for it.
         pub init_timeout: Duration = "10s", in MILLISECOND..=DAY,
+        /// Whether the process ends with an error if an environment fails at the start: LaunchDarkly rejects its key, or
+        /// it has no data after `init_timeout`, neither from LaunchDarkly nor from a store.
+        pub exit_on_error: bool = "false",
+        /// Whether the process ends as soon as every environment has data or has failed, which fills a database. No SDKs
+        /// are served. It ends with an error if an environment has failed.
+        pub exit_always: bool = "false",
+        /// Whether failures of environments at the start are logged as warnings, and `exit_on_error` has no effect.
+        pub ignore_connection_errors: bool = "false",
         /// How long an interruption may last before `/status` calls an environment disconnected.
         pub disconnected_status_time: Duration = "1m", in MILLISECOND..=DAY,
         /// Silence after which the upstream connection is considered dead and opened again.

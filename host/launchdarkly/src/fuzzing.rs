@@ -43,3 +43,8 @@ pub fn summary(event: &str) {
 pub fn archive(bytes: &[u8]) {
     sources::archive::fuzz(bytes);
 }
+
+/// A configuration file of ld-relay.
+pub fn relay_configuration(bytes: &[u8]) {
+    crate::config::compat::fuzz(bytes);
+}
