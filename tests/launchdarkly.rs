@@ -26,6 +26,7 @@ mod polling;
 mod races;
 mod reconnects;
 mod redirects;
+mod relay_program;
 mod rotation;
 mod routing;
 mod secure_mode;

@@ -2,8 +2,10 @@
 
 mod admin_client;
 mod check;
+mod convert;
 mod ff_proxy;
 mod health;
+mod ld_relay;
 mod plugin;
 mod reload;
 mod run;
@@ -52,13 +54,18 @@ enum Command {
     /// Compile a plugin for a running gateway, which starts this command
     #[command(name = yardarm_wasm::COMPILER_COMMAND, hide = true)]
     PluginCompiler,
+    /// Run the gateway with the flags, file and variables of LaunchDarkly's ld-relay, unchanged
+    #[command(disable_help_flag = true)]
+    LdRelay(ForeignArgs),
+    /// Write the settings of another relay as a configuration file of this program
+    Convert(ConvertArgs),
     /// Run the gateway with the flags and variables of Harness' ff-proxy, unchanged
     #[command(disable_help_flag = true)]
     FfProxy(ForeignArgs),
 }
 
 /// Program names of other relays in container images, and the command that each one selects.
-const NAMES: &[(&str, &str)] = &[("ff-proxy", "ff-proxy")];
+const NAMES: &[(&str, &str)] = &[("ff-proxy", "ff-proxy"), ("ld-relay", "ld-relay"), ("ldr", "ld-relay")];
 
 /// Arguments of `run`.
 #[derive(Debug, Args, Default)]
@@ -97,8 +104,12 @@ struct DemoArgs {
 #[derive(Debug, Args)]
 struct CheckArgs {
     /// Configuration file [default: yardarm.toml in this folder, if there is one]
-    #[arg(long, short, value_name = "FILE")]
+    #[arg(long, short, value_name = "FILE", conflicts_with = "relay")]
     config: Option<PathBuf>,
+    /// Check the configuration of another relay instead: `ld-relay` or `ff-proxy`, and its flags. Options of this command
+    /// come first
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "RELAY FLAGS")]
+    relay: Vec<String>,
     /// Print every effective value with its source; secrets as ***
     #[arg(long)]
     print_effective: bool,
@@ -117,10 +128,29 @@ struct HealthArgs {
     admin: Option<SocketAddr>,
 }
 
+#[derive(Debug, Args)]
+struct ConvertArgs {
+    /// The relay whose configuration is read, `ld-relay` or `ff-proxy`, and its flags, such as `ld-relay --config FILE
+    /// --from-env`
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true, value_name = "RELAY FLAGS")]
+    relay: Vec<String>,
+}
+
+/// Loads the configuration of another relay: its name, and the flags that select the configuration.
+fn load_of_relay(relay: &[String]) -> Result<config::Loaded, config::ConfigError> {
+    let (name, flags) = relay.split_first().map_or(("", &[][..]), |(name, flags)| (name.as_str(), flags));
+    let loaded = match name {
+        "ld-relay" | "ldr" => ld_relay::load_by_flags(flags),
+        "ff-proxy" => ff_proxy::load_by_flags(flags),
+        other => Err(format!("`{other}` is no other relay: write `ld-relay` or `ff-proxy`")),
+    };
+    loaded.map_err(config::ConfigError::Foreign)
+}
+
 /// Arguments in the syntax of another program, which a separate parser reads.
 #[derive(Debug, Args)]
 struct ForeignArgs {
-    /// Flags of ff-proxy; `--help` lists them
+    /// Flags of that relay; `--help` lists them
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "FLAGS")]
     flags: Vec<String>,
 }
@@ -156,7 +186,9 @@ impl Cli {
             Command::Run(args) => run::run(args.config.as_deref(), &args.overrides()).await,
             #[cfg(feature = "demo")]
             Command::Demo(args) => Box::pin(demo::run(args.into())).await,
-            Command::Check(args) => check::check(args.config.as_deref(), args.print_effective, args.json).await,
+            Command::Check(args) => {
+                check::check(args.config.as_deref(), &args.relay, args.print_effective, args.json).await
+            }
             Command::Schema => {
                 output(&config::schema());
                 ExitCode::SUCCESS
@@ -164,6 +196,8 @@ impl Cli {
             Command::PluginCompiler => yardarm_wasm::run_compiler(),
             Command::Plugin(args) => args.run().await,
             Command::Health(args) => health::health(args.admin, args.ready).await,
+            Command::LdRelay(args) => ld_relay::ld_relay(&args.flags).await,
+            Command::Convert(args) => convert::convert(&args.relay),
             Command::FfProxy(args) => ff_proxy::ff_proxy(&args.flags).await,
         }
     }

@@ -100,8 +100,11 @@ settings! {
         /// `error`, `warn`, `info`, `debug`, `trace`, or levels by part such as `info,yardarm_wasm=debug`; parts that
         /// are not named log at `info`.
         pub level: String as LogLevel = "info",
-        /// `text` or `json`.
-        pub is_json at "format": bool as LogFormat = "text",
+        /// `text`, `json`, or `go`: lines as Go's standard logger writes them, such as `2026/12/03 15:49:11.123456 INFO: …`
+        /// in local time, which programs that read the log of LaunchDarkly's relay expect.
+        pub format: LogFormat as LogFormatName = "text",
+        /// Whether lines other than errors are written to standard output. If `false`, all are written to standard error.
+        pub split_output: bool = "false",
     }
 }
 
@@ -130,20 +133,39 @@ impl Setting<String> for LogLevel {
     }
 }
 
-/// Format of `log.format`, in upper or lower case. The value is whether lines are JSON objects.
-enum LogFormat {}
+/// How lines of the log are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text for people.
+    Text,
+    /// One JSON object per line.
+    Json,
+    /// Text in the form of Go's standard logger.
+    Go,
+}
 
-impl Setting<bool> for LogFormat {
-    const KIND: Kind = Kind::Choice(&["text", "json"]);
+/// Format of `log.format`, in upper or lower case.
+enum LogFormatName {}
 
-    fn read(reader: &mut Reader<'_>, path: &str) -> bool {
-        match reader.text(path).to_ascii_lowercase().as_str() {
-            "json" => true,
-            "text" => false,
-            _ => {
-                reader.reject(path, "must be `text` or `json`");
-                false
-            }
+impl Setting<LogFormat> for LogFormatName {
+    const KIND: Kind = Kind::Choice(&["text", "json", "go"]);
+
+    fn read(reader: &mut Reader<'_>, path: &str) -> LogFormat {
+        LogFormat::of(&reader.text(path)).unwrap_or_else(|| {
+            reader.reject(path, "must be `text`, `json` or `go`");
+            LogFormat::Text
+        })
+    }
+}
+
+impl LogFormat {
+    /// Returns the format of this name, in upper or lower case.
+    pub(crate) fn of(name: &str) -> Option<Self> {
+        match name.to_ascii_lowercase().as_str() {
+            "text" => Some(Self::Text),
+            "json" => Some(Self::Json),
+            "go" => Some(Self::Go),
+            _ => None,
         }
     }
 }
@@ -206,6 +228,16 @@ impl Config {
         };
         config.refuse_shared_addresses(reader);
         config
+    }
+
+    /// Replaces the addresses of all listeners by free ones of this machine, for a run that serves no SDKs.
+    pub(crate) fn close_to_sdks(&mut self) {
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        (self.listen, self.admin) = (nowhere, nowhere);
+        self.own_listen.clear();
+        if let Some(side) = &mut self.launchdarkly {
+            side.prometheus = None;
+        }
     }
 
     /// Rejects equal addresses, because two listeners of one process cannot share one.

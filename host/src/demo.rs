@@ -19,7 +19,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use self::clouds::Clouds;
-use crate::config::{self, Config, LogConfig, Overrides};
+use crate::config::{self, Config, LogConfig, LogFormat, Overrides};
 use crate::gateway::Gateway;
 use crate::logging;
 use crate::process::{Request, Signals, failed, stop};
@@ -81,7 +81,7 @@ async fn until_end(signals: &mut Signals, gateway: &Gateway) {
 async fn start(options: &DemoOptions) -> anyhow::Result<(Gateway, Clouds, Signals)> {
     let signals = Signals::new().context("signals cannot be received")?;
     // Life-cycle lines would hide the output of the demo, so only warnings and errors are logged.
-    logging::start(&LogConfig { level: "warn".to_owned(), is_json: false })?;
+    logging::start(&LogConfig { level: "warn".to_owned(), format: LogFormat::Text, split_output: false })?;
     tour::print("starting a fake LaunchDarkly and a fake Harness inside this process …");
     let clouds = Clouds::start("demo-harness").await;
     let found = plugins::prepare(&options.plugins, &options.samples)?;

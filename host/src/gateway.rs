@@ -17,7 +17,8 @@ use yardarm_core::supervisor::blocking;
 use yardarm_core::workers::processors;
 use yardarm_core::{DataStore, InternalError, Lifecycle, Supervisor, TaskThreads};
 use yardarm_harness::Harness;
-use yardarm_launchdarkly::LaunchDarkly;
+use yardarm_launchdarkly::{InitializationError, LaunchDarkly};
+use yardarm_vendor::report::EnvironmentReport;
 use yardarm_vendor::side::{Parts, StartError};
 use yardarm_vendor::upstream::UpstreamTls;
 use yardarm_wasm::{FolderStatus, PluginFolder};
@@ -239,6 +240,24 @@ impl Gateway {
         if let (Some(side), Some(config)) = (self.state.vendors.side::<LaunchDarkly>(), &config.launchdarkly) {
             side.update_environments(config);
         }
+    }
+
+    /// Waits until every LaunchDarkly environment has data or has failed; forever without LaunchDarkly.
+    ///
+    /// # Errors
+    /// When environments have failed, unless failures are ignored.
+    pub async fn initialized(&self) -> Result<(), InitializationError> {
+        match self.state.vendors.side::<LaunchDarkly>() {
+            Some(side) => side.initialized().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Returns the environments whose databases cannot be written.
+    #[must_use]
+    pub fn unavailable_stores(&self) -> Vec<String> {
+        let is_down = |it: &EnvironmentReport| it.store.as_ref().is_some_and(|store| store.state != "available");
+        self.state.vendors.reports().into_iter().filter(is_down).map(|it| it.name).collect()
     }
 
     /// Waits for a panic of a task or thread that cannot be restarted, after which the gateway has to stop.

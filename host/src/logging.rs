@@ -13,6 +13,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tracing::Level;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload;
@@ -21,7 +22,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use self::format::Format;
 pub use self::line_writer::{LineWriter, Output};
 use self::log_layer::LogLayer;
-use crate::config::LogConfig;
+use crate::config::{LogConfig, LogFormat};
 
 /// Longest time that the end of the process waits for the last lines to be written.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -53,14 +54,19 @@ pub fn start(config: &LogConfig) -> anyhow::Result<()> {
     let writer = LineWriter::start(Output::StandardError, "log writer", |lines| {
         tracing::error!(lines, "log lines were dropped while nothing read the log");
     })?;
-    let format = match (config.is_json, std::io::stderr().is_terminal()) {
-        (true, _) => Format::Json,
-        (false, false) => Format::Plain,
-        (false, true) => Format::Coloured,
+    let format = match (config.format, std::io::stderr().is_terminal()) {
+        (LogFormat::Json, _) => Format::Json,
+        (LogFormat::Go, _) => Format::Go,
+        (LogFormat::Text, false) => Format::Plain,
+        (LogFormat::Text, true) => Format::Coloured,
     };
+    let others = if config.split_output { standard_output().clone() } else { writer.clone() };
     let sink = {
-        let writer = writer.clone();
-        move |line: &str| writer.push(line.as_bytes())
+        let errors = writer.clone();
+        move |level: Level, line: &str| {
+            let writer = if level == Level::ERROR { &errors } else { &others };
+            writer.push(line.as_bytes());
+        }
     };
     set_up(filter, format, sink, writer)
 }
@@ -72,13 +78,13 @@ pub fn start(config: &LogConfig) -> anyhow::Result<()> {
 pub fn start_with(level: &str, sink: impl Fn(&str) + Send + Sync + 'static) -> anyhow::Result<()> {
     // For messages of commands, which are no lines of the log.
     let writer = LineWriter::start(Output::StandardError, "log writer", |_| ())?;
-    set_up(parse(level)?, Format::Json, sink, writer)
+    set_up(parse(level)?, Format::Json, move |_, line: &str| sink(line), writer)
 }
 
 fn set_up(
     filter: EnvFilter,
     format: Format,
-    sink: impl Fn(&str) + Send + Sync + 'static,
+    sink: impl Fn(Level, &str) + Send + Sync + 'static,
     writer: LineWriter,
 ) -> anyhow::Result<()> {
     let cannot = |error: &dyn std::fmt::Display| anyhow::anyhow!("the log cannot be set up: {error}");
@@ -101,7 +107,8 @@ pub fn set_level(level: &str) -> anyhow::Result<()> {
 /// Returns how many lines were dropped since the start because the log was not read or could not be written.
 #[must_use]
 pub fn dropped_lines() -> u64 {
-    LOG.get().map_or(0, |log| log.writer.dropped())
+    let writers = LOG.get().map(|log| &log.writer).into_iter().chain(STANDARD_OUTPUT.get());
+    writers.map(LineWriter::dropped).sum()
 }
 
 /// Writes a plain line to standard error, in order with the log.
@@ -115,10 +122,13 @@ pub fn print_error(line: &str) {
 
 /// Writes a plain line to standard output and never waits for its reader.
 pub fn print(line: &str) {
-    let writer = STANDARD_OUTPUT.get_or_init(|| {
+    standard_output().push(format!("{line}\n").as_bytes());
+}
+
+fn standard_output() -> &'static LineWriter {
+    STANDARD_OUTPUT.get_or_init(|| {
         LineWriter::start(Output::StandardOutput, "output writer", |_| ()).unwrap_or_else(|_| LineWriter::nowhere())
-    });
-    writer.push(format!("{line}\n").as_bytes());
+    })
 }
 
 /// Waits until everything is written, for a limited time, because the reader may be gone.

@@ -42,6 +42,8 @@ pub(crate) struct Problem {
     pub(crate) taken: Option<SocketAddr>,
     /// Whether another gateway holds the data folder.
     pub(crate) is_locked: bool,
+    /// The key of the address that cannot be listened on, with the reason.
+    pub(crate) refused_address: Option<(String, String)>,
     text: String,
 }
 
@@ -124,6 +126,11 @@ pub(crate) fn vendor_exit(error: &StartError) -> Exit {
 }
 
 impl StartupError {
+    /// Returns the key of the first address that cannot be listened on, and the reason.
+    pub(crate) fn refused_address(&self) -> Option<(&str, &str)> {
+        self.0.iter().find_map(|it| it.refused_address.as_ref()).map(|(key, reason)| (key.as_str(), reason.as_str()))
+    }
+
     /// Returns the exit code: that of a wrong configuration if there is one, otherwise that of the first problem.
     pub(crate) fn exit(&self) -> Exit {
         worst(&self.0)
@@ -138,7 +145,7 @@ pub(crate) fn worst(problems: &[Problem]) -> Exit {
 
 impl Problem {
     fn of(exit: Exit, text: String) -> Self {
-        Self { exit, taken: None, is_locked: false, text }
+        Self { exit, taken: None, is_locked: false, refused_address: None, text }
     }
 
     fn bind(key: &str, address: SocketAddr, error: &std::io::Error) -> Self {
@@ -149,6 +156,7 @@ impl Problem {
             taken: is_taken.then_some(address),
             is_locked: false,
             text: format!("cannot listen on {address}: {reason}. Change `{key}`"),
+            refused_address: Some((key.to_owned(), format!("listen {address}: {reason}"))),
         }
     }
 
@@ -158,7 +166,7 @@ impl Problem {
             DataFolderError::Unusable { .. } => (Exit::CannotCreate, false),
             DataFolderError::InUse { .. } => (Exit::Temporary, true),
         };
-        Self { exit, taken: None, is_locked, text: format!("`data.dir`: {error}. {advice}") }
+        Self { exit, taken: None, is_locked, refused_address: None, text: format!("`data.dir`: {error}. {advice}") }
     }
 }
 

@@ -4,6 +4,7 @@
 //! them to the `Config` of each part and collects every error; only then are files and ports opened.
 
 mod declare;
+mod document;
 mod read;
 mod references;
 mod schema;

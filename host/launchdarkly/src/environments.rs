@@ -1,6 +1,7 @@
 //! The served environments, the state of each, and the index from credentials to environments.
 
 mod index;
+mod initialization;
 mod report;
 
 use std::ops::Deref;
@@ -14,6 +15,8 @@ use yardarm_core::status::Connection;
 use yardarm_vendor::environment::EnvironmentBase;
 
 pub(crate) use self::index::{Environments, Lookup};
+pub(crate) use self::initialization::initialized;
+pub use self::initialization::{InitializationError, InitializationPolicy};
 pub(crate) use self::report::report;
 use crate::config::{EnvironmentConfig, LiveConfig};
 use crate::data::FlagData;

@@ -41,6 +41,7 @@ pub use self::config::{
     Prometheus, StoreConfig,
 };
 pub use self::downstream::{metrics_document, routes_document};
+pub use self::environments::{InitializationError, InitializationPolicy};
 pub use self::identity::{Credentials, EnvironmentId, MobileKey, SdkKey};
 pub use self::start::{LaunchDarkly, check, start};
 

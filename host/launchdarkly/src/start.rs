@@ -15,7 +15,7 @@ use yardarm_vendor::side::{Parts, StartError, VendorSide};
 use crate::config::{Config, EnvironmentConfig, EnvironmentSource};
 use crate::downstream::compat_metrics::CompatMetrics;
 use crate::downstream::{self, Downstream};
-use crate::environments::{self, Environments};
+use crate::environments::{self, Environments, InitializationError, InitializationPolicy};
 use crate::events::{EventPort, Limits};
 use crate::identity::VENDOR;
 use crate::sources::archive::{Archive, ArchiveError, UnreadableArchive};
@@ -124,6 +124,19 @@ async fn start_list(
 }
 
 impl LaunchDarkly {
+    /// Waits until the list of environments is known and each of them has data or has failed, and logs the outcome of
+    /// each.
+    ///
+    /// # Errors
+    /// When environments have failed, unless the policy ignores failures.
+    pub async fn initialized(&self) -> Result<(), InitializationError> {
+        let policy = InitializationPolicy {
+            fails_fast: self.config.exit_on_error,
+            ignores_failures: self.config.ignore_connection_errors,
+        };
+        environments::initialized(&self.environments, policy).await
+    }
+
     /// Serves the environments in `config`, if the list comes from the configuration: environments are added and removed,
     /// and keys are accepted and withdrawn, as with auto-configuration. Everything else in `config` is ignored.
     pub fn update_environments(&self, config: &Config) {

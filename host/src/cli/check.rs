@@ -10,7 +10,7 @@ use yardarm_core::supervisor;
 use yardarm_wasm::{FolderStatus, PluginStatus, RowState, SetRow, SetState};
 
 use super::admin_client::AdminAddress;
-use super::{health, output, variables};
+use super::{health, load_of_relay, output, variables};
 use crate::config::{self, Config, Overrides};
 use crate::exit::Exit;
 use crate::logging;
@@ -29,9 +29,13 @@ struct Findings {
     plugins: FolderStatus,
 }
 
-pub(super) async fn check(file: Option<&Path>, print_effective: bool, is_json: bool) -> ExitCode {
-    let overrides = Overrides::of_program(variables());
-    let loaded = match config::load(file, &overrides) {
+/// Checks the file, or the configuration that flags of another relay select.
+pub(super) async fn check(file: Option<&Path>, relay: &[String], print_effective: bool, is_json: bool) -> ExitCode {
+    let loaded = match relay {
+        [] => config::load(file, &Overrides::of_program(variables())),
+        relay => load_of_relay(relay),
+    };
+    let loaded = match loaded {
         Ok(loaded) => loaded,
         Err(error) => return failed(&error.into()),
     };

@@ -12,7 +12,7 @@ use yardarm_vendor::side::VendorSide;
 use super::reload::Reload;
 use super::run::{serve, signals};
 use super::variables;
-use crate::config::{self, Config, Overrides};
+use crate::config::{self, Config, Loaded, Overrides};
 use crate::gateway::Gateway;
 use crate::logging;
 
@@ -64,13 +64,26 @@ pub(super) async fn ff_proxy(arguments: &[String]) -> ExitCode {
                 loaded.config = config.clone();
                 Ok(loaded)
             };
-            Box::pin(serve(Reload::new(loaded, load), signals)).await
+            Box::pin(serve(Reload::new(loaded, load), signals, crate::process::failed)).await
         }
         Some(folder) => match Box::pin(generate(loaded.config, &folder)).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => failed(&error),
         },
     }
+}
+
+/// Loads the configuration that flags of ff-proxy select, for `yardarm check` and `yardarm convert`.
+///
+/// # Errors
+/// A message for the operator.
+pub(super) fn load_by_flags(flags: &[String]) -> Result<Loaded, String> {
+    let variables = variables();
+    let translation = compat::translate(flags, &variables).map_err(|error| error.to_string())?;
+    let overrides = Overrides { overrides: translation.overrides, ..Overrides::of_program(variables) };
+    let mut loaded = config::load_without_file(&overrides).map_err(|error| error.to_string())?;
+    loaded.warnings.splice(0..0, translation.warnings);
+    Ok(loaded)
 }
 
 fn help() -> ExitCode {

@@ -26,6 +26,9 @@ pub enum ConfigError {
     /// Values cannot be used. All of them are listed.
     #[error("{} of the configuration cannot be used:{}", plural(.0.len()), list(.0))]
     Values(Vec<SettingError>),
+    /// The configuration of another program cannot be used. The text is that program's.
+    #[error("{0}")]
+    Foreign(String),
     /// No vendor is configured. Lists empty values below vendors, which may be the reason.
     #[error(
         "no vendor is configured{}: add `[[launchdarkly.environments]]` with `name` and `sdk_key`, or `[[harness.environments]]` with `api_key`, to `yardarm.toml`, set YARDARM_LAUNCHDARKLY_ENVIRONMENTS_0_NAME and …_0_SDK_KEY, or try `yardarm demo`", left_empty(.0)

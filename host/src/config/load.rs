@@ -50,6 +50,12 @@ pub struct Loaded {
 }
 
 impl Loaded {
+    /// Returns the text of a configuration file with the same settings. It contains secrets that no variable has.
+    #[must_use]
+    pub fn to_document(&self) -> String {
+        self.values.to_document(&keys())
+    }
+
     /// Returns the keys whose values differ from those of `before`, in order. A value that is set to its default
     /// differs from an unset one only if being set has a meaning of its own.
     #[must_use]
@@ -187,7 +193,7 @@ mod tests {
             panic!("{:?}", side.environments)
         };
         assert_eq!(environments[0].credentials.sdk_key().expose(), "sdk-canary");
-        assert!(loaded.config.log.is_json);
+        assert_eq!(loaded.config.log.format, crate::config::LogFormat::Json);
         assert!(!format!("{loaded:?}").contains("canary"), "secrets have no printable form");
     }
 

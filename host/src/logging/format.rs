@@ -1,4 +1,4 @@
-//! The two formats of a line: text for people, JSON for programs.
+//! The formats of a line: text for people, JSON for programs, and the text of Go's standard logger.
 
 use std::fmt::Write;
 use std::time::SystemTime;
@@ -20,6 +20,8 @@ pub(super) enum Format {
     Plain,
     /// Text with the colours of a terminal.
     Coloured,
+    /// Text in the form of Go's standard logger (U147).
+    Go,
 }
 
 /// A line that is being composed.
@@ -28,20 +30,31 @@ pub(super) struct Line {
     text: String,
     /// Names that the line has; a further field with such a name is left out.
     names: Vec<&'static str>,
+    /// Offset at which the environment stands in the format of Go, in bytes.
+    environment_at: usize,
 }
+
+/// Name of the field with the label of an environment.
+const ENVIRONMENT: &str = "environment";
 
 impl Line {
     /// Begins a line with the time, the level, and the fields of the event.
     pub(super) fn new(format: Format, time: SystemTime, metadata: &Metadata<'_>, own: &Fields) -> Self {
-        let time = humantime::format_rfc3339_micros(time);
         let level = metadata.level();
-        let mut line = Self { format, text: String::new(), names: Vec::new() };
+        let mut line = Self { format, text: String::new(), names: Vec::new(), environment_at: 0 };
+        if format == Format::Go {
+            let local = chrono::DateTime::<chrono::Local>::from(time).format("%Y/%m/%d %H:%M:%S%.6f");
+            line.write(format_args!("{local} {level}:"));
+            line.environment_at = line.text.len();
+        }
+        let time = humantime::format_rfc3339_micros(time);
         match format {
             Format::Json => {
                 let target = Value::from(metadata.target());
                 line.write(format_args!(r#"{{"timestamp":"{time}","level":"{level}","target":{target}"#));
                 line.names.extend(["timestamp", "level", "target"]);
             }
+            Format::Go => (),
             Format::Plain => line.write(format_args!("{time} {level:>5}")),
             Format::Coloured => {
                 line.write(format_args!("\x1b[2m{time}\x1b[0m \x1b[{}m{level:>5}\x1b[0m", colour(*level)));
@@ -51,7 +64,7 @@ impl Line {
             && let Some(message) = own.get(MESSAGE)
         {
             line.text.push(' ');
-            line.write_value(message);
+            line.write_message(message);
             line.names.push(MESSAGE);
         }
         line.add(own);
@@ -65,9 +78,13 @@ impl Line {
                 continue;
             }
             self.names.push(name);
+            if self.format == Format::Go && name == ENVIRONMENT {
+                self.insert_environment(value);
+                continue;
+            }
             match self.format {
                 Format::Json => self.write(format_args!(r#","{name}":"#)),
-                Format::Plain => self.write(format_args!(" {name}=")),
+                Format::Plain | Format::Go => self.write(format_args!(" {name}=")),
                 Format::Coloured => self.write(format_args!(" \x1b[3m{name}\x1b[0m\x1b[2m=\x1b[0m")),
             }
             self.write_value(value);
@@ -78,6 +95,22 @@ impl Line {
     pub(super) fn finish(mut self) -> String {
         self.text.push_str(if self.format == Format::Json { "}\n" } else { "\n" });
         self.text
+    }
+
+    /// Writes the name of an environment in front of the message, as the relay of LaunchDarkly does.
+    fn insert_environment(&mut self, value: &FieldValue) {
+        let label = value.to_json();
+        let label = label.as_str().unwrap_or_default();
+        let name = label.split_once('/').map_or(label, |it| it.1);
+        self.text.insert_str(self.environment_at, &format!(" [env: {name}]"));
+    }
+
+    /// Writes the message, which is no quoted text in any format.
+    fn write_message(&mut self, value: &FieldValue) {
+        match value {
+            FieldValue::Text(text) => self.text.extend(text.chars().flat_map(visible)),
+            value => self.write_value(value),
+        }
     }
 
     fn write_value(&mut self, value: &FieldValue) {
@@ -129,7 +162,7 @@ mod tests {
         let written = Arc::new(Mutex::new(String::new()));
         let layer = LogLayer::new(format, {
             let written = Arc::clone(&written);
-            move |line: &str| written.lock().push_str(line)
+            move |_, line: &str| written.lock().push_str(line)
         });
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), events);
         let text = written.lock();
@@ -158,6 +191,22 @@ mod tests {
                     r" WARN stream interrupted items=3 is_new=true error=broken\u{{1b}}[31m {fields} environment=launchdarkly/main"
                 ),
                 format!("ERROR of another environment environment=harness/other {fields}"),
+            ]
+        );
+    }
+
+    #[test]
+    fn u147_lines_of_go_begin_with_local_time_level_and_environment() {
+        let lines = lines(Format::Go, events);
+        let time = lines[0].get(..26).unwrap();
+        assert!(chrono::NaiveDateTime::parse_from_str(time, "%Y/%m/%d %H:%M:%S%.6f").is_ok(), "{time}");
+        let fields = r#"host="a.example" route="server.stream.all" task="upstream stream""#;
+        let rest: Vec<_> = lines.iter().map(|it| &it[26..]).collect();
+        assert_eq!(
+            rest,
+            [
+                format!(r" WARN: [env: main] stream interrupted items=3 is_new=true error=broken\u{{1b}}[31m {fields}"),
+                format!(" ERROR: [env: other] of another environment {fields}"),
             ]
         );
     }

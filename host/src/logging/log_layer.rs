@@ -4,7 +4,7 @@
 use std::time::SystemTime;
 
 use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Subscriber};
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
@@ -18,8 +18,8 @@ pub(super) struct LogLayer<W> {
     write: W,
 }
 
-impl<W: Fn(&str)> LogLayer<W> {
-    /// Creates the layer; `write` receives whole lines.
+impl<W: Fn(Level, &str)> LogLayer<W> {
+    /// Creates the layer; `write` receives whole lines and their levels.
     pub(super) fn new(format: Format, write: W) -> Self {
         Self { format, write }
     }
@@ -28,7 +28,7 @@ impl<W: Fn(&str)> LogLayer<W> {
 impl<S, W> Layer<S> for LogLayer<W>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
-    W: Fn(&str) + 'static,
+    W: Fn(Level, &str) + 'static,
 {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let Some(span) = context.span(id) else { return };
@@ -54,6 +54,6 @@ where
                 line.add(fields);
             }
         }
-        (self.write)(&line.finish());
+        (self.write)(*event.metadata().level(), &line.finish());
     }
 }

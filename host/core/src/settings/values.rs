@@ -262,7 +262,7 @@ pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&
 }
 
 /// Replaces indices: `a[3].b` becomes `a[].b`.
-fn normal(path: &str) -> String {
+pub(super) fn normal(path: &str) -> String {
     let mut normal = String::with_capacity(path.len());
     let mut is_inside = false;
     for character in path.chars() {

@@ -77,10 +77,19 @@ pub(crate) fn from_headers(headers: &HeaderMap) -> Option<String> {
     (!text.is_empty() && !text.contains(' ')).then(|| text.to_owned())
 }
 
+impl SdkKey {
+    /// The last four characters, by which operators recognize a key in the log; nothing of a short key.
+    pub(crate) fn suffix(&self) -> String {
+        let characters: Vec<char> = self.expose().chars().collect();
+        let shown = if characters.len() < 12 { 0 } else { 4 };
+        characters[characters.len() - shown..].iter().collect()
+    }
+}
+
 /// A key as `/status` shows it, exactly as ld-relay does (`internal/sdks/obscure_key.go`): a prefix of three letters
 /// and a dash stays, hexadecimal digits before the last five characters become `*`.
 ///
-/// Keys with other letters stay partly readable, so only `/status` uses this; logs show nothing of a key.
+/// Keys with other letters stay partly readable, so only `/status` uses this; logs show the last four characters at most.
 pub(crate) fn mask(key: &str) -> String {
     let bytes = key.as_bytes();
     let has_prefix = bytes.len() >= 4 && bytes[..3].iter().all(u8::is_ascii_lowercase) && bytes[3] == b'-';

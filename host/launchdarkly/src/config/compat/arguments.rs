@@ -125,8 +125,16 @@ mod tests {
             ("", true, Ok((etc.clone(), false, "configuration file /etc/ld-relay.conf"))),
             ("", false, Err("Error: configuration file \"/etc/ld-relay.conf\" does not exist")),
             ("--allow-missing-file", false, Ok((None, false, "no configuration"))),
-            ("-config x -allow-missing-file -from-env", false, Ok((None, true, "configuration from environment variables"))),
-            ("--config=x --from-env", true, Ok((file.clone(), true, "configuration file x plus environment variables"))),
+            (
+                "-config x -allow-missing-file -from-env",
+                false,
+                Ok((None, true, "configuration from environment variables")),
+            ),
+            (
+                "--config=x --from-env",
+                true,
+                Ok((file.clone(), true, "configuration file x plus environment variables")),
+            ),
             ("-from-env=false -config x", true, Ok((file.clone(), false, "configuration file x"))),
             ("-from-env=T", false, Ok((None, true, "configuration from environment variables"))),
             ("-config x word -from-env", true, Ok((file.clone(), false, "configuration file x"))),

@@ -134,7 +134,8 @@ impl Findings {
         }
         let has_placeholder =
             |name| settings.text(Section::AutoConfig, name).is_some_and(|it| it.0.contains(PLACEHOLDER));
-        let is_separate = has_placeholder("envDatastorePrefix") || is_dynamo && has_placeholder("envDatastoreTableName");
+        let is_separate =
+            has_placeholder("envDatastorePrefix") || is_dynamo && has_placeholder("envDatastoreTableName");
         if settings.environments.is_empty() && settings.text(Section::AutoConfig, "key").is_some() && !is_separate {
             self.error(
                 "when using auto-configuration with database storage, database prefix (or, if using DynamoDB, table \

@@ -357,8 +357,8 @@ impl Row {
         }
     }
 
-    /// Whether a value has an effect that its user may miss: a switch that is off has none.
-    pub(super) fn is_missed(&self, set: &Set) -> Option<&'static str> {
+    /// Returns what happens in place of an effect that the user of a value may expect; `None` for a switch that is off.
+    pub(super) fn missed_effect(&self, set: &Set) -> Option<&'static str> {
         match (self.meaning, &set.value) {
             (Meaning::Missed(_), Value::Bool(false)) => None,
             (Meaning::Missed(_), Value::Text(text)) if text.is_empty() => None,

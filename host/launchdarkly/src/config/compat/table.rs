@@ -114,19 +114,14 @@ impl Section {
     }
 }
 
-const fn row(
-    section: Section,
-    name: &'static str,
-    variable: &'static str,
-    form: Form,
-    meaning: Meaning,
-) -> Row {
+const fn row(section: Section, name: &'static str, variable: &'static str, form: Form, meaning: Meaning) -> Row {
     Row { section, name, variable, form, meaning }
 }
 
 const MEMORY: &str = "SDKs are always served from memory";
 const SLOW_READERS: &str = "a client that reads nothing for `server.write_timeout` is disconnected";
-const NOT_EXPORTED: &str = "metrics are served at `/metrics` of the admin listener, and under ld-relay's names with [Prometheus]";
+const NOT_EXPORTED: &str =
+    "metrics are served at `/metrics` of the admin listener, and under ld-relay's names with [Prometheus]";
 
 const NOT_YET: &str = "it is not supported yet";
 const TIMEOUTS: &str = "operations end after 3 s, those on all data after 30 s";
@@ -244,7 +239,13 @@ pub(super) const ROWS: &[Row] = {
         row(OfflineMode, "envAllowedHeader", "ENV_ALLOWED_HEADER", List, Own),
         row(Events, "sendEvents", "USE_EVENTS", Bool, Is("launchdarkly.send_events")),
         row(Events, "eventsUri", "EVENTS_HOST", Url, Is("launchdarkly.events_uri")),
-        row(Events, "flushInterval", "EVENTS_FLUSH_INTERVAL", Duration, IfPositive("launchdarkly.events_flush_interval")),
+        row(
+            Events,
+            "flushInterval",
+            "EVENTS_FLUSH_INTERVAL",
+            Duration,
+            IfPositive("launchdarkly.events_flush_interval"),
+        ),
         row(Events, "capacity", "EVENTS_CAPACITY", Positive, Is("launchdarkly.events_capacity")),
         row(
             Events,
@@ -291,7 +292,13 @@ pub(super) const ROWS: &[Row] = {
         row(Redis, "clientCertificateFile", "REDIS_CLIENT_CERT_FILE", Text, Missed(NOT_YET)),
         row(Redis, "clientKeyFile", "REDIS_CLIENT_KEY_FILE", Text, Missed(NOT_YET)),
         row(Redis, "caFile", "REDIS_CA_FILE", Text, Missed(NOT_YET)),
-        row(Redis, "atomicUpsert", "REDIS_ATOMIC_UPSERT", Bool, Missed("items are always compared and written atomically")),
+        row(
+            Redis,
+            "atomicUpsert",
+            "REDIS_ATOMIC_UPSERT",
+            Bool,
+            Missed("items are always compared and written atomically"),
+        ),
         row(Redis, "connectTimeout", "REDIS_CONNECT_TIMEOUT", Duration, Missed(TIMEOUTS)),
         row(Redis, "readTimeout", "REDIS_READ_TIMEOUT", Duration, Missed(TIMEOUTS)),
         row(DynamoDb, "enabled", "USE_DYNAMODB", Bool, Own),

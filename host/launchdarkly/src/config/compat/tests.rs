@@ -48,7 +48,10 @@ fn u129_names_of_sections_and_settings_have_any_case() {
     let file = "[ENVIRONMENT \"My Env\"]\nSDKKEY=sdk-1\n[main]\nPORT = 9000";
     let settings = settings(Some(file), &[]);
     assert_eq!(settings["launchdarkly.environments[0].name"].0, "My Env");
-    assert_eq!(settings["launchdarkly.environments[0].sdk_key"], ("sdk-1".into(), "ld-relay.conf, line 2, column 1".into()));
+    assert_eq!(
+        settings["launchdarkly.environments[0].sdk_key"],
+        ("sdk-1".into(), "ld-relay.conf, line 2, column 1".into())
+    );
     assert_eq!(settings["server.listen"].0, "0.0.0.0:9000");
 }
 
@@ -65,7 +68,10 @@ fn u130_unknown_names_are_errors_with_line_and_suggestion() {
                     \"name\"] (ld-relay.conf, line 8)";
     assert_eq!(error(Some(&file), &[]), expected);
     let syntax = error(Some("[Main\n"), &[]);
-    assert!(syntax.ends_with("\"ld-relay.conf\": ld-relay.conf:1:6: expected subsection name or right bracket"), "{syntax}");
+    assert!(
+        syntax.ends_with("\"ld-relay.conf\": ld-relay.conf:1:6: expected subsection name or right bracket"),
+        "{syntax}"
+    );
 }
 
 #[test]
@@ -76,7 +82,10 @@ fn u131_to_u135_values_have_the_forms_of_the_reference() {
     let expected = "not a valid duration (must use format \"1ms\", \"1s\", \"1m\", etc.) at section \"Main\", variable \
                     \"heartbeatInterval\" (ld-relay.conf, line 4)";
     assert!(error(Some(&file), &[]).ends_with(expected), "{}", error(Some(&file), &[]));
-    assert_eq!(error(None, &[("LD_ENV_a", "s"), ("PORT", "0")]), "Configuration error: PORT: value must be greater than zero");
+    assert_eq!(
+        error(None, &[("LD_ENV_a", "s"), ("PORT", "0")]),
+        "Configuration error: PORT: value must be greater than zero"
+    );
     let on = format!("{ENV}[Events]\nsendEvents = true\nmaxInboundPayloadSize = 50KB");
     assert_eq!(text(Some(&on), &[("USE_EVENTS", "")], "launchdarkly.send_events").as_deref(), Some("true"));
     assert_eq!(text(Some(&on), &[], "launchdarkly.events_max_payload").as_deref(), Some("51200"));
@@ -87,7 +96,8 @@ fn u131_to_u135_values_have_the_forms_of_the_reference() {
 #[test]
 fn u136_u137_variables_win_over_the_file_and_lists_are_joined() {
     let file = format!("{ENV}allowedOrigin = https://one\nallowedOrigin = https://two\n[Main]\nport = 9000");
-    let settings = settings(Some(&file), &[("LD_ENV_a", "sdk-b"), ("LD_ALLOWED_ORIGIN_a", "https://three"), ("PORT", "8030")]);
+    let settings =
+        settings(Some(&file), &[("LD_ENV_a", "sdk-b"), ("LD_ALLOWED_ORIGIN_a", "https://three"), ("PORT", "8030")]);
     assert_eq!(settings["launchdarkly.environments[0].allowed_origins"].0, "https://one,https://two,https://three");
     assert_eq!(settings["server.listen"], ("0.0.0.0:8030".into(), "variable PORT".into()));
     assert_eq!(settings["launchdarkly.environments[0].sdk_key"], ("sdk-b".into(), "variable LD_ENV_a".into()));
@@ -98,7 +108,10 @@ fn u136_u137_variables_win_over_the_file_and_lists_are_joined() {
 #[test]
 fn u138_the_file_may_be_completed_by_variables() {
     let file = "[Environment \"a\"]\nmobileKey = mob-1";
-    assert_eq!(text(Some(file), &[("LD_ENV_a", "sdk-a")], "launchdarkly.environments[0].sdk_key").as_deref(), Some("sdk-a"));
+    assert_eq!(
+        text(Some(file), &[("LD_ENV_a", "sdk-a")], "launchdarkly.environments[0].sdk_key").as_deref(),
+        Some("sdk-a")
+    );
     assert_eq!(error(Some(file), &[]), "Error loading config file: SDK key is required for environment \"a\"");
     let redis = format!("{ENV}[Redis]\nhost = one");
     let url = text(Some(&redis), &[("REDIS_HOST", "two"), ("REDIS_PORT", "1")], "launchdarkly.redis.url");
@@ -197,10 +210,7 @@ fn u143_u144_contradictions_have_the_texts_of_the_reference() {
             with("[Proxy]\nntlmAuth = true\nuser = u\npassword = p"),
             "cannot specify proxy authentication without a proxy URL",
         ),
-        (
-            with("[Proxy]\nntlmAuth = true\nurl = http://h"),
-            "NTLM proxy authentication requires username and password",
-        ),
+        (with("[Proxy]\nntlmAuth = true\nurl = http://h"), "NTLM proxy authentication requires username and password"),
         (
             with("[Main]\ntlsEnabled = yes\n[Redis]\nurl = redis://h\nhost = x"),
             "TLS cert and key are required if TLS is enabled, please specify Redis URL or host/port, but not both",
@@ -215,8 +225,10 @@ fn u143_u144_contradictions_have_the_texts_of_the_reference() {
     let warned = translated(Some(&with("[Redis]\nhost = h")), &[]).unwrap().warnings;
     assert_eq!(
         warned,
-        ["environment \"a\" does not have a prefix specified for database storage; this would be an error if multiple \
-          environments were configured"]
+        [
+            "environment \"a\" does not have a prefix specified for database storage; this would be an error if multiple \
+          environments were configured"
+        ]
     );
 }
 
@@ -224,7 +236,10 @@ fn u143_u144_contradictions_have_the_texts_of_the_reference() {
 fn u145_obsolete_variables_are_errors() {
     let env = ("LD_ENV_a", "sdk-a");
     for (variables, expected) in [
-        (&[env, ("USE_REDIS", "1"), ("REDIS_TTL", "30")][..], "REDIS_TTL: this variable is no longer supported; use CACHE_TTL"),
+        (
+            &[env, ("USE_REDIS", "1"), ("REDIS_TTL", "30")][..],
+            "REDIS_TTL: this variable is no longer supported; use CACHE_TTL",
+        ),
         (&[env, ("EVENTS_SAMPLING_INTERVAL", "1")], "EVENTS_SAMPLING_INTERVAL: this variable is no longer supported"),
         (&[env, ("LD_TTL_MINUTES_a", "1")], "LD_TTL_MINUTES_a: this variable is no longer supported; use LD_TTL_a"),
     ] {
@@ -300,7 +315,7 @@ fn u142_and_defaults_follow_the_reference() {
     }
     let file = format!("{ENV}[Main]\nheartbeatInterval = 0\ninitTimeout = 61s\n[Prometheus]\nenabled");
     let settings = settings(Some(&file), &[]);
-    assert_eq!(settings["launchdarkly.heartbeat_interval"].0, "86400000000000ns");
+    assert_eq!(settings["launchdarkly.heartbeat_interval"].0, "1day");
     assert_eq!(settings["launchdarkly.prometheus.listen"].0, "0.0.0.0:8031");
     assert_eq!(settings["server.listen"].0, "0.0.0.0:8030");
     let warnings = translated(Some(&file), &[]).unwrap().warnings;

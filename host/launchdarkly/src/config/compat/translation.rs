@@ -56,6 +56,7 @@ impl Translation {
         self.overrides.extend([
             default("data.dir", ""),
             default("log.format", "go"),
+            default("log.split_output", "true"),
             // Contexts in URLs may be as large as a request head of Go's HTTP server.
             default("server.max_head", "1MiB"),
             default("shutdown.timeout", "30s"),
@@ -68,7 +69,7 @@ impl Translation {
     }
 
     fn row(&mut self, settings: &Settings, row: &Row, owner: &str, set: &Set) {
-        if let Some(why) = row.is_missed(set) {
+        if let Some(why) = row.missed_effect(set) {
             self.warnings.push(format!("{} has no effect: {why}", row.shown(set)));
         }
         let (Meaning::Is(key) | Meaning::IfPositive(key)) = row.meaning else { return };
@@ -103,7 +104,7 @@ impl Translation {
             let allowed = humantime::format_duration(allowed);
             self.warnings.push(format!("{} is outside the range of `{path}`; {allowed} is used", row.shown(set)));
         }
-        self.set(path, &set.source, format!("{}ns", allowed.as_nanos()));
+        self.set(path, &set.source, humantime::format_duration(allowed).to_string());
     }
 
     fn main(&mut self, settings: &Settings) {

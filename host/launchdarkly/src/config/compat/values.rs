@@ -53,9 +53,8 @@ pub(super) fn read(form: Form, text: &str, origin: Origin) -> Result<Option<Valu
         Form::Positive => integer(text).and_then(|it| {
             u64::try_from(it).ok().filter(|it| *it > 0).map(Value::Number).ok_or_else(|| NOT_POSITIVE.to_owned())
         }),
-        Form::Natural => integer(text).and_then(|it| {
-            u64::try_from(it).map(Value::Number).map_err(|_| "value must not be negative".to_owned())
-        }),
+        Form::Natural => integer(text)
+            .and_then(|it| u64::try_from(it).map(Value::Number).map_err(|_| "value must not be negative".to_owned())),
         Form::Duration => duration(text).map(Value::Duration),
         Form::Url => url(text).map(Value::Text),
         Form::Text => Ok(Value::Text(text.to_owned())),
