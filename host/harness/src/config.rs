@@ -7,9 +7,13 @@ use std::time::Duration;
 
 use yardarm_core::settings::{Key, Reader, Size, Url};
 use yardarm_core::{Secret, keys, settings};
+use yardarm_vendor::outbound_settings;
+use yardarm_vendor::upstream::Outbound;
 
 pub use self::source::{AdminConfig, EnvironmentConfig, OfflineConfig, Source};
 use self::source::{AdminSettings, DAY, MOMENT, ProxyKeySettings};
+
+outbound_settings!("harness.outbound");
 
 settings! {
     /// Settings of the Harness side.
@@ -66,6 +70,8 @@ settings! {
         pub and_rules: bool = "true",
         /// Whether targets that SDKs send are registered upstream.
         pub forward_targets: bool = "true",
+        /// Connections to the vendor's services.
+        pub outbound: Outbound => OutboundSettings::read,
     }
 }
 

@@ -46,7 +46,10 @@ pub struct Harness {
 /// # Errors
 /// When the HTTP client, the secret for tokens, a folder or the threads cannot be set up.
 pub async fn start(config: Config, parts: Parts) -> Result<Harness, StartError> {
-    let http = HttpClients::new(config.read_timeout, &parts.upstream_tls)?;
+    let http = HttpClients::new(&config, &config.outbound.tls(&parts.upstream_tls)?)?;
+    if let Some(proxy) = config.outbound.shown_proxy() {
+        tracing::info!("Using proxy server at {proxy}");
+    }
     if let Some(folder) = &parts.data_dir {
         match atomic_file::prepare_folder(folder) {
             // Only offline mode writes a file there.

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use yardarm_core::settings::{Key, Reader, Size, Url};
 use yardarm_core::{choices, keys, settings};
+use yardarm_vendor::outbound_settings;
+use yardarm_vendor::upstream::Outbound;
 
 use self::environments::{AutoConfigSettings, EnvironmentSettings, OfflineSettings};
 pub use self::environments::{CommonConfig, EnvironmentConfig, EnvironmentSource, Identity};
@@ -20,6 +22,8 @@ pub use self::store::{BigSegmentsConfig, StoreConfig};
 
 /// How soon a failed plugin is called again.
 pub(crate) const PLUGIN_RETRY: Duration = Duration::from_secs(5);
+
+outbound_settings!("launchdarkly.outbound");
 
 settings! {
     /// Settings of the LaunchDarkly side.
@@ -88,6 +92,8 @@ settings! {
         pub max_reconnect_delay: Duration = "30s", in MILLISECOND..=DAY,
         /// First delay before a key that upstream rejected is tried again; it doubles up to twelve times this value.
         pub rejected_retry_interval: Duration = "5m", in MOMENT..=DAY,
+        /// Connections to the vendor's services.
+        pub outbound: Outbound => OutboundSettings::read,
         /// How often expired keys are removed, and a key that upstream rejected is tried again while an older one still
         /// works.
         pub expired_credential_cleanup_interval: Duration = "1m", in TENTH..=DAY,

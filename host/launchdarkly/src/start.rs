@@ -56,7 +56,10 @@ pub fn check(config: &Config) -> Result<(), StartError> {
 /// # Errors
 /// When the HTTP client, an archive or a thread cannot be set up.
 pub async fn start(config: Config, parts: Parts) -> Result<LaunchDarkly, StartError> {
-    let http = HttpClients::new(&config, &parts.upstream_tls)?;
+    let http = HttpClients::new(&config, &config.outbound.tls(&parts.upstream_tls)?)?;
+    if let Some(proxy) = config.outbound.shown_proxy() {
+        tracing::info!("Using proxy server at {proxy}");
+    }
     let config = Arc::new(config);
     let environments = Environments::default();
     let is_offline = matches!(config.environments, EnvironmentSource::Offline { .. });

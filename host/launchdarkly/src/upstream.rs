@@ -31,11 +31,11 @@ impl HttpClients {
     pub(crate) fn new(config: &Config, tls: &UpstreamTls) -> Result<Self, reqwest::Error> {
         // The limits are those of ld-relay, except that event posts get ten seconds instead of three, because slow
         // proxies need more.
-        let common = || upstream::client(Duration::from_secs(3), tls);
-        let requests = || common().timeout(Duration::from_secs(10)).build();
+        let common = || upstream::client(Duration::from_secs(3), tls, &config.outbound);
+        let requests = || common()?.timeout(Duration::from_secs(10)).build();
         let (secret, shared) = (requests()?, requests()?);
         Ok(Self {
-            streams: common().read_timeout(config.read_timeout).build()?,
+            streams: common()?.read_timeout(config.read_timeout).build()?,
             read_timeout: config.read_timeout,
             requests: secret.clone(),
             events: ByTrust { secret, embedded: shared.clone(), public: shared },

@@ -13,7 +13,7 @@ use yardarm_core::workers::ThreadError;
 use yardarm_core::{DataStore, Lifecycle, TaskThreads};
 
 use crate::report::{EnvironmentListReport, EnvironmentReport};
-use crate::upstream::{UpstreamTls, UpstreamTlsError};
+use crate::upstream::{OutboundError, UpstreamTls, UpstreamTlsError};
 
 /// What the gateway provides.
 #[derive(Clone)]
@@ -87,6 +87,12 @@ pub enum StartError {
     /// A setting, or a file that a setting names, cannot be used.
     #[error(transparent)]
     Config(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<OutboundError> for StartError {
+    fn from(error: OutboundError) -> Self {
+        Self::config(error)
+    }
 }
 
 impl StartError {

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use yardarm_vendor::upstream::{self, UpstreamTls};
 
+use crate::config::Config;
+
 /// HTTP clients for upstream requests, shared by all environments because they pool connections. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct HttpClients {
@@ -20,12 +22,13 @@ impl HttpClients {
     ///
     /// # Errors
     /// When the TLS library cannot be set up.
-    pub(crate) fn new(read_timeout: Duration, tls: &UpstreamTls) -> Result<Self, reqwest::Error> {
-        let common = || upstream::client(Duration::from_secs(10), tls);
+    pub(crate) fn new(config: &Config, tls: &UpstreamTls) -> Result<Self, reqwest::Error> {
+        let read_timeout = config.read_timeout;
+        let common = || upstream::client(Duration::from_secs(10), tls, &config.outbound);
         Ok(Self {
-            streams: common().read_timeout(read_timeout).build()?,
+            streams: common()?.read_timeout(read_timeout).build()?,
             read_timeout,
-            requests: common().timeout(Duration::from_secs(60)).build()?,
+            requests: common()?.timeout(Duration::from_secs(60)).build()?,
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::UpstreamTls;
+use super::{Outbound, UpstreamTls};
 
 /// Product token in every upstream request.
 const USER_AGENT: &str = concat!("Yardarm/", env!("CARGO_PKG_VERSION"));
@@ -13,13 +13,26 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 ///
 /// The clients do not follow redirects by themselves: [`send`](super::send) and [`open`](super::open) do. They send no
 /// `Referer`, because the query of an address may contain a key.
-pub fn client(connect_timeout: Duration, tls: &UpstreamTls) -> reqwest::ClientBuilder {
-    reqwest::Client::builder()
+///
+/// # Errors
+/// When the address of the proxy cannot be used.
+pub fn client(
+    connect_timeout: Duration,
+    tls: &UpstreamTls,
+    outbound: &Outbound,
+) -> Result<reqwest::ClientBuilder, reqwest::Error> {
+    let builder = reqwest::Client::builder()
         .use_preconfigured_tls(tls.config())
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
         .user_agent(USER_AGENT)
         .connect_timeout(connect_timeout)
         .tcp_keepalive(KEEPALIVE)
-        .no_gzip()
+        .pool_idle_timeout(outbound.idle_timeout)
+        .pool_max_idle_per_host(outbound.max_idle_per_host)
+        .no_gzip();
+    match &outbound.proxy {
+        Some(proxy) => Ok(builder.proxy(reqwest::Proxy::all(proxy.expose())?)),
+        None => Ok(builder),
+    }
 }

@@ -4,10 +4,14 @@ use std::sync::Arc;
 
 use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-/// TLS settings of all upstream connections, with the root certificates of the system. Cheap to clone.
+/// TLS settings of upstream connections, with the root certificates of the system. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct UpstreamTls(Arc<ClientConfig>);
+pub struct UpstreamTls {
+    config: Arc<ClientConfig>,
+    roots: Arc<RootCertStore>,
+}
 
 /// TLS of upstream connections cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -40,15 +44,43 @@ impl UpstreamTls {
                 "the system has no root certificates, so upstream services cannot be reached by TLS{problem}"
             );
         }
+        Self::build(roots, None)
+    }
+
+    /// Returns these settings with further authorities, and with a certificate that is presented to services.
+    ///
+    /// # Errors
+    /// When a certificate or the key cannot be used.
+    pub(super) fn with(
+        &self,
+        authorities: Vec<CertificateDer<'static>>,
+        own: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+    ) -> Result<Self, UpstreamTlsError> {
+        let mut roots = (*self.roots).clone();
+        for authority in authorities {
+            roots.add(authority)?;
+        }
+        Self::build(roots, own)
+    }
+
+    fn build(
+        roots: RootCertStore,
+        own: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+    ) -> Result<Self, UpstreamTlsError> {
+        let roots = Arc::new(roots);
         let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()?;
-        let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(Arc::clone(&roots));
+        let mut config = match own {
+            Some((chain, key)) => builder.with_client_auth_cert(chain, key)?,
+            None => builder.with_no_client_auth(),
+        };
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Self(Arc::new(config)))
+        Ok(Self { config: Arc::new(config), roots })
     }
 
     /// The settings for an HTTP client.
     pub(super) fn config(&self) -> ClientConfig {
-        (*self.0).clone()
+        (*self.config).clone()
     }
 }

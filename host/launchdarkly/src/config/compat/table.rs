@@ -125,7 +125,7 @@ const NOT_EXPORTED: &str =
 
 const NOT_YET: &str = "it is not supported yet";
 const TIMEOUTS: &str = "operations end after 3 s, those on all data after 30 s";
-const POOLS: &str = "pools of outgoing connections have fixed limits";
+const POOLS: &str = "unused connections are limited per host";
 const KEPT: &str = "the list of environments is kept, encrypted, in the data folder; set YARDARM_DATA_DIR";
 
 /// All settings, in the order of ld-relay's manual.
@@ -320,12 +320,12 @@ pub(super) const ROWS: &[Row] = {
         row(Prometheus, "enabled", "USE_PROMETHEUS", Bool, Own),
         row(Prometheus, "port", "PROMETHEUS_PORT", Positive, Own),
         row(Prometheus, "prefix", "PROMETHEUS_PREFIX", Text, Own),
-        row(Proxy, "url", "PROXY_URL", Url, Missed("set HTTPS_PROXY and HTTP_PROXY instead")),
+        row(Proxy, "url", "PROXY_URL", Url, Is("launchdarkly.outbound.proxy")),
         row(Proxy, "ntlmAuth", "PROXY_AUTH_NTLM", Bool, Missed(NOT_YET)),
         row(Proxy, "user", "PROXY_AUTH_USER", Text, Own),
         row(Proxy, "password", "PROXY_AUTH_PASSWORD", Text, Own),
         row(Proxy, "domain", "PROXY_AUTH_DOMAIN", Text, Own),
-        row(Proxy, "caCertFiles", "PROXY_CA_CERTS", List, Missed(NOT_YET)),
+        row(Proxy, "caCertFiles", "PROXY_CA_CERTS", List, Is("launchdarkly.outbound.ca_files")),
         row(OpenTelemetry, "enabled", "USE_OTLP", Bool, Missed(NOT_EXPORTED)),
         row(OpenTelemetry, "protocol", "OTEL_EXPORTER_OTLP_PROTOCOL", Text, Own),
         row(OpenTelemetry, "metricsCardinalityLimit", "OTEL_METRICS_CARDINALITY_LIMIT", Natural, Own),
@@ -349,10 +349,10 @@ pub(super) const ROWS: &[Row] = {
         ),
         row(Concurrency, "sendTimeout", "INIT_SEND_TIMEOUT", Duration, Missed(SLOW_READERS)),
         row(Http, "enableCompression", "HTTP_ENABLE_COMPRESSION", Bool, Is("server.compression")),
-        row(Http, "idleConnTimeout", "HTTP_IDLE_CONN_TIMEOUT", Duration, Missed(POOLS)),
+        row(Http, "idleConnTimeout", "HTTP_IDLE_CONN_TIMEOUT", Duration, IfPositive("launchdarkly.outbound.idle_timeout")),
         row(Http, "maxIdleConns", "HTTP_MAX_IDLE_CONNS", Natural, Missed(POOLS)),
-        row(Http, "maxIdleConnsPerHost", "HTTP_MAX_IDLE_CONNS_PER_HOST", Natural, Missed(POOLS)),
-        row(Http, "disableKeepAlives", "HTTP_DISABLE_KEEPALIVE", Bool, Missed(POOLS)),
+        row(Http, "maxIdleConnsPerHost", "HTTP_MAX_IDLE_CONNS_PER_HOST", Natural, Own),
+        row(Http, "disableKeepAlives", "HTTP_DISABLE_KEEPALIVE", Bool, Own),
     ]
 };
 
