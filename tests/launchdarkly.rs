@@ -19,6 +19,7 @@ mod metrics;
 mod objects;
 pub(crate) mod offline;
 mod outage;
+mod outbound;
 mod panics;
 mod parity;
 mod ping;

@@ -96,8 +96,8 @@ impl Outbound {
 }
 
 fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, OutboundError> {
-    let bytes = std::fs::read(path)
-        .map_err(|source| OutboundError::UnreadableAuthority { path: path.to_owned(), source })?;
+    let bytes =
+        std::fs::read(path).map_err(|source| OutboundError::UnreadableAuthority { path: path.to_owned(), source })?;
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     all.ok().filter(|it| !it.is_empty()).ok_or_else(|| OutboundError::InvalidAuthority(path.to_owned()))
 }
