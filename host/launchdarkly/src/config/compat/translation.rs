@@ -204,9 +204,8 @@ impl Translation {
     /// Translates the database and the exporters of metrics.
     fn services(&mut self, settings: &Settings) {
         const IDLE: &str = "launchdarkly.outbound.max_idle_per_host";
-        match settings.get(Section::Http, "maxIdleConnsPerHost") {
-            Some(Set { value: Value::Number(count), source }) => self.set(IDLE, source, count.min(&10_000).to_string()),
-            _ => (),
+        if let Some(Set { value: Value::Number(count), source }) = settings.get(Section::Http, "maxIdleConnsPerHost") {
+            self.set(IDLE, source, count.min(&10_000).to_string());
         }
         if let Some(set) = settings.get(Section::Http, "disableKeepAlives").filter(|it| it.value == Value::Bool(true)) {
             self.set(IDLE, &set.source, "0");
