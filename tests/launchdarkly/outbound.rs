@@ -19,6 +19,7 @@ struct Proxy {
 }
 
 impl Proxy {
+    #[expect(clippy::disallowed_methods, reason = "the proxy lives as long as the runtime of its test")]
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, heads) = (listener.local_addr().unwrap(), Arc::<Mutex<Vec<String>>>::default());
