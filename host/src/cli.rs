@@ -67,6 +67,9 @@ enum Command {
 /// Program names of other relays in container images, and the command that each one selects.
 const NAMES: &[(&str, &str)] = &[("ff-proxy", "ff-proxy"), ("ld-relay", "ld-relay"), ("ldr", "ld-relay")];
 
+/// Relays whose configuration can be checked and converted.
+const RELAYS: &[&str] = &["ld-relay", "ff-proxy"];
+
 /// Arguments of `run`.
 #[derive(Debug, Args, Default)]
 pub struct RunArgs {
@@ -140,9 +143,8 @@ struct ConvertArgs {
 fn load_of_relay(relay: &[String]) -> Result<config::Loaded, config::ConfigError> {
     let (name, flags) = relay.split_first().map_or(("", &[][..]), |(name, flags)| (name.as_str(), flags));
     let loaded = match name {
-        "ld-relay" | "ldr" => ld_relay::load_by_flags(flags),
         "ff-proxy" => ff_proxy::load_by_flags(flags),
-        other => Err(format!("`{other}` is no other relay: write `ld-relay` or `ff-proxy`")),
+        _ => ld_relay::load_by_flags(flags),
     };
     loaded.map_err(config::ConfigError::Foreign)
 }
@@ -163,7 +165,7 @@ impl Cli {
     pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, ExitCode> {
         let arguments: Vec<_> = arguments.into_iter().collect();
         let is_tool = arguments.get(1).is_some_and(|command| command == "plugin");
-        Self::try_parse_from(with_command(arguments)).map_err(|error| {
+        Self::try_parse_from(with_command(arguments)).and_then(Self::with_known_relay).map_err(|error| {
             // An output that cannot be written cannot be reported either.
             let _ = error.print();
             match error.use_stderr() {
@@ -172,6 +174,23 @@ impl Cli {
                 true => Exit::Usage.into(),
             }
         })
+    }
+
+    /// Refuses a relay that is not known, or an unknown option in its place.
+    fn with_known_relay(self) -> Result<Self, clap::Error> {
+        let relay = match &self.command {
+            Some(Command::Check(args)) => args.relay.first(),
+            Some(Command::Convert(args)) => args.relay.first(),
+            _ => None,
+        };
+        match relay.filter(|it| !RELAYS.contains(&it.as_str())) {
+            None => Ok(self),
+            Some(other) => {
+                let expected = RELAYS.join("` or `");
+                let text = format!("`{other}` is neither an option of this command nor one of `{expected}`\n");
+                Err(clap::Error::raw(clap::error::ErrorKind::InvalidValue, text))
+            }
+        }
     }
 
     /// Runs a command that needs no runtime; returns `None` for all others. The process must end at once afterwards.

@@ -14,7 +14,7 @@ fn version_help_and_usage_errors_are_printed() {
     assert_eq!(String::from_utf8_lossy(&output.stdout), concat!("yardarm ", env!("CARGO_PKG_VERSION"), "\n"));
     let output = run(dir.path(), &["--help"]);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    for command in ["run", "demo", "check", "health", "ff-proxy"] {
+    for command in ["run", "demo", "check", "convert", "health", "ld-relay", "ff-proxy"] {
         assert!(text.contains(command), "{command}: {text}");
     }
     // EX_USAGE of sysexits(3).

@@ -30,7 +30,7 @@ fn wrong_values_are_named_with_their_keys() {
         ("[server]\nlisten = \"nowhere\"", &["`server.listen`", "must be an address with a port", "not `nowhere`"]),
         ("[server]\nmax_head = \"much\"", &["`server.max_head`"]),
         ("[shutdown]\ndrain = \"soon\"", &["`shutdown.drain`", "such as `5s`"]),
-        ("[log]\nformat = \"xml\"", &["`log.format`", "`text` or `json`"]),
+        ("[log]\nformat = \"xml\"", &["`log.format`", "`text`, `json` or `go`"]),
         (
             "[launchdarkly]\nstream_uri = \"not a uri\"\n[[launchdarkly.environments]]\nname = \"a\"\nsdk_key = \"a\"",
             &["`launchdarkly.stream_uri`"],

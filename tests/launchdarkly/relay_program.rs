@@ -213,5 +213,5 @@ fn a_converted_configuration_is_accepted_and_equal() {
     let explained = String::from_utf8(explained.stdout).unwrap();
     assert!(explained.contains("server.listen = 0.0.0.0:18036  # ld-relay.conf, line 2, column 1\n"), "{explained}");
     let unknown = run(dir.path(), &["convert", "relay"]);
-    assert_eq!(unknown.status.code(), Some(78));
+    assert_eq!(unknown.status.code(), Some(64));
 }

@@ -150,7 +150,7 @@ macro_rules! outbound_settings {
                 /// Time after which an unused connection to the vendor is closed.
                 idle_timeout: std::time::Duration = "90s",
                     in std::time::Duration::from_millis(100)..=std::time::Duration::from_secs(24 * 3600),
-                /// Unused connections that are retained per host; 0 for none.
+                /// Unused connections that are retained per host; `0` is none.
                 max_idle_per_host: usize = "100", in 0..=10_000,
             }
         }
