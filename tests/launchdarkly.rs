@@ -5,6 +5,7 @@ pub(crate) mod auto_config;
 mod big_segments;
 mod bombs;
 mod browser;
+mod client_objects;
 mod credentials;
 mod depth;
 mod diagnostics;

@@ -148,7 +148,7 @@ async fn an_sdk_lives_on_objects(language: Language, reference: Language) {
     }
     let cloud = FakeLaunchDarkly::start().await;
     cloud.puts(SDK_KEY, &data());
-    let setup = || Setup::new().cloud(&cloud).set("launchdarkly.fdv2", true);
+    let setup = || Setup::new().cloud(&cloud);
     let mut gateway = setup().start().await;
     let mut direct = Driven::start(reference, &cloud.url(), SDK_KEY).await;
     let mut relayed = Driven::start(language, &gateway.url(), SDK_KEY).await;

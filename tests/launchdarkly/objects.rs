@@ -1,15 +1,15 @@
-//! L267 and L268: FDv2, where it is enabled. L266 is tested with the routes.
+//! L267, L268, V008, V024 to V032: FDv2 for server-side SDKs. L266 is tested with the routes.
 
 use serde_json::{Value, json};
 use yardarm_testkit::{Call, FakeLaunchDarkly};
 
-use crate::expected::{TEXT_C, json as json_answer, not_initialized, text};
+use crate::expected::{TEXT_B, TEXT_C, json as json_answer, not_initialized, text};
 use crate::flags::{data, flag, segment, some_data};
 use crate::running::{MOBILE_KEY, Running, SDK_KEY, Setup};
 use crate::sdk::Sdk;
 
 fn setup() -> Setup {
-    Setup::with(some_data()).set("launchdarkly.fdv2", true)
+    Setup::with(some_data())
 }
 
 fn poll(query: &str) -> Call {
@@ -56,6 +56,9 @@ async fn a_poll_transfers_everything_or_answers_not_modified() {
         ("L267", "?basis=".to_owned(), &everything),
         ("L268: any other basis", "?basis=(p:old:7)".to_owned(), &everything),
         ("L268", format!("?basis={state}"), &nothing),
+        ("V008", format!("?selector={state}"), &nothing),
+        ("V008", format!("?basis=&selector={state}"), &nothing),
+        ("V008: `basis` counts", format!("?basis=old&selector={state}"), &everything),
     ] {
         gateway.answers_as(row, poll(&query), json_answer(200, body.clone()).with(&etag)).await;
     }
@@ -89,12 +92,17 @@ async fn a_stream_transfers_everything_and_then_what_changes() {
     back.receives("server-intent", intent(&third, 3, "none", "up-to-date")).await;
     let mut old = gateway.opens(&format!("/sdk/stream?basis={second}"), SDK_KEY).await;
     old.receives("server-intent", intent(&third, 3, "xfer-full", "cant-catchup")).await;
+    let resumed = |header: &str| Call::get("/sdk/stream").key(SDK_KEY).header("Last-Event-ID", header);
+    let mut resumed_by_id = gateway.opens_with(&resumed(&third)).await;
+    resumed_by_id.receives("server-intent", intent(&third, 3, "none", "up-to-date")).await; // V024
+    let mut other_id = gateway.opens_with(&resumed(&second)).await;
+    other_id.receives("server-intent", intent(&third, 3, "xfer-full", "cant-catchup")).await;
     // An old version changes nothing, and neither does the same data again.
     gateway.upstream.patches(SDK_KEY, &flag("plain", 1));
     gateway.upstream.puts(SDK_KEY, &data([flag("plain", 4)], []));
     // Another set of objects begins with an intent again.
     gateway.upstream.puts(SDK_KEY, &data([flag("other", 1)], []));
-    for stream in [&mut sdk, &mut back] {
+    for stream in [&mut sdk, &mut back, &mut resumed_by_id] {
         let whole = stream.receives_event("server-intent").await;
         assert_eq!(whole["payloads"][0]["intentCode"], "xfer-full");
         stream.receives("put-object", put("flag", flag("other", 1))).await;
@@ -103,21 +111,84 @@ async fn a_stream_transfers_everything_and_then_what_changes() {
 }
 
 #[tokio::test]
-async fn states_mean_the_same_after_a_restart() {
+async fn equal_data_has_an_equal_state_everywhere() {
+    // V032
     let cloud = FakeLaunchDarkly::start().await;
     let gateway = setup().cloud(&cloud).start().await;
+    let replica = setup().cloud(&cloud).start().await;
+    for change in [flag("plain", 4), flag("other", 1)] {
+        cloud.patches(SDK_KEY, &change);
+        let all = |gateway: &Running| gateway.address;
+        for address in [all(&gateway), all(&replica)] {
+            let path = format!("/sdk/flags/{}", change["key"].as_str().expect("a key"));
+            let is_there = async {
+                while Call::get(path.as_str()).key(SDK_KEY).to(address).await.body != change.to_string() {
+                    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                }
+            };
+            yardarm_testkit::within("the change", is_there).await;
+        }
+    }
     let before = state(&gateway).await;
+    assert_eq!(state(&replica).await, before, "V032: a replica");
     let gateway = gateway.restarted().await;
-    assert_eq!(state(&gateway).await, before);
+    assert_eq!(state(&gateway).await, before, "V032: after a restart");
+    let none = gateway.answers(&poll(&format!("?basis={before}"))).await.json();
+    assert_eq!(none["events"][0]["data"]["payloads"][0]["intentCode"], "none", "V032");
+}
+
+#[tokio::test]
+async fn filters_that_are_not_configured_are_ignored() {
+    // V028, D6
+    let setup = setup().environment(json!({"filters": ["a"]}));
+    let gateway = setup.data(&format!("{SDK_KEY}?filter=a"), data([flag("part", 2)], [])).start().await;
+    let whole = state(&gateway).await;
+    for (query, keys) in
+        [("?filter=unknown", &["plain", "crew"][..]), ("?filter=", &["plain", "crew"]), ("?filter=a", &["part"])]
+    {
+        let answer = gateway.answers(&poll(query)).await;
+        assert_eq!(answer.status, 200, "{query}");
+        let events = answer.json()["events"].as_array().expect("events").clone();
+        let put: Vec<_> =
+            events.iter().filter(|it| it["event"] == "put-object").map(|it| it["data"]["key"].clone()).collect();
+        assert_eq!(put, keys, "V028: {query}");
+        let is_whole = events[0]["data"]["payloads"][0]["id"] == whole;
+        assert_eq!(is_whole, keys.len() == 2, "V028: its own state");
+    }
+    let mut stream = gateway.opens("/sdk/stream?filter=unknown", SDK_KEY).await;
+    stream.receives_event("server-intent").await;
+    gateway.answers_as("L236", Call::get("/sdk/flags?filter=unknown").key(SDK_KEY), text(404, TEXT_B)).await;
+    gateway.answers_as("L022", Call::get("/sdk/poll?filter=unknown").key("sdk-unknown"), text(401, TEXT_C)).await;
+}
+
+#[tokio::test]
+async fn everything_can_be_polled_with_a_tag() {
+    // V030, D13
+    let gateway = setup().start().await;
+    let call = || Call::get("/sdk/latest-all").key(SDK_KEY);
+    let first = gateway.answers(&call()).await;
+    assert_eq!((first.status, first.json()), (200, some_data()));
+    let tag = first.header("etag").expect("a tag").to_owned();
+    let again = gateway.answers(&call().header("If-None-Match", &tag)).await;
+    assert_eq!((again.status, again.body.len()), (304, 0));
+    gateway.upstream.patches(SDK_KEY, &flag("plain", 4));
+    let mut stream = gateway.opens("/all", SDK_KEY).await;
+    while stream.receives_event("put").await["data"]["flags"]["plain"]["version"] != 4 {
+        stream = gateway.opens("/all", SDK_KEY).await;
+    }
+    let changed = gateway.answers(&call().header("If-None-Match", &tag)).await;
+    assert_eq!((changed.status, &changed.json()["flags"]["plain"]), (200, &flag("plain", 4)));
+    gateway.answers_as("L028", Call::get("/sdk/latest-all").key(MOBILE_KEY), text(401, TEXT_C)).await;
 }
 
 #[tokio::test]
 async fn before_there_is_data_polls_are_rejected_and_streams_wait() {
-    let setup = Setup::new().set("launchdarkly.fdv2", true).set("launchdarkly.init_timeout", "50ms").without_waiting();
+    let setup = Setup::new().set("launchdarkly.init_timeout", "50ms").without_waiting();
     let gateway = setup.set("launchdarkly.heartbeat_interval", "50ms").start().await;
     let mut sdk = gateway.opens_when_ready("/sdk/stream", SDK_KEY).await;
     sdk.receives_only_heartbeats(2).await;
     gateway.answers_as("V026", poll(""), not_initialized()).await;
+    gateway.answers_as("V026", Call::get("/sdk/latest-all").key(SDK_KEY), not_initialized()).await;
     gateway.upstream.puts(SDK_KEY, &some_data());
     sdk.receives_event("server-intent").await;
 }

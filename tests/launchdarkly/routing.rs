@@ -31,15 +31,12 @@ async fn paths_and_methods_are_matched_exactly() {
         ("L012", get("/sdk/flags/a%2Fb"), &nowhere),
         ("L012", get("/sdk/flags/a%2fb"), &nowhere),
         ("L014", get("/ALL"), &nowhere),
-        ("L019", get("/sdk/latest-all"), &nowhere),
         ("L019", get(&user("/sdk/eval")), &nowhere),
         ("L019", Call::get(user("/msdk/eval")).key(MOBILE_KEY), &nowhere),
         ("L019", Call::get(user(&format!("/sdk/eval/{ENV_ID}"))), &nowhere),
         ("L020", Call::get("/metrics"), &nowhere),
         ("L020", Call::get("/health"), &nowhere),
         ("L020", Call::get("/healthz"), &nowhere),
-        ("L266", get("/sdk/poll"), &nowhere),
-        ("L266", get("/sdk/stream"), &nowhere),
         // The internal route for REPORT must not be reachable from outside.
         (
             "no PUT",
@@ -56,6 +53,19 @@ async fn paths_and_methods_are_matched_exactly() {
         ),
     ] {
         gateway.answers_as(row, call, expected.clone()).await;
+    }
+}
+
+#[tokio::test]
+async fn without_fdv2_its_paths_do_not_exist() {
+    let gateway = Setup::with(some_data()).set("launchdarkly.fdv2", false).start().await;
+    for path in ["/sdk/poll", "/sdk/stream", "/sdk/poll/eval", "/sdk/stream/eval"] {
+        gateway.answers_as("L266", Call::get(path).key(SDK_KEY), page_not_found()).await;
+    }
+    for path in ["/sdk/poll/eval", "/sdk/stream/eval"] {
+        let call = Call::get(format!("{path}/{CTX}?auth={ENV_ID}"));
+        gateway.answers_as("L266", call, page_not_found()).await;
+        gateway.answers_as("L266", Call::options(path), page_not_found()).await;
     }
 }
 

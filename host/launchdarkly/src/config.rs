@@ -69,9 +69,9 @@ settings! {
         pub client_streams: ClientStreamMode = "ping",
         /// Metrics under the names of LaunchDarkly's relay.
         pub prometheus: Option<Prometheus> => PrometheusSettings::read,
-        /// Whether server-side SDKs may also use the second version of LaunchDarkly's delivery protocol, on `/sdk/poll`
-        /// and `/sdk/stream`.
-        pub fdv2: bool = "false",
+        /// Whether SDKs may also use the second version of LaunchDarkly's delivery protocol, on paths below `/sdk/poll` and
+        /// `/sdk/stream`. Without it these are answered 404, after which SDKs with a data system stop for good.
+        pub fdv2: bool = "true",
         /// How long an environment without data answers 503 before streams are accepted and wait for it.
         pub init_timeout: Duration = "10s", in MILLISECOND..=DAY,
         /// Whether the process ends with an error if an environment fails at the start: LaunchDarkly rejects its key, or

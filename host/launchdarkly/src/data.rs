@@ -8,6 +8,8 @@ mod items;
 pub(crate) mod message;
 pub(crate) mod persistence;
 pub(crate) mod render;
+mod state;
 
 pub(crate) use self::dataset::FlagData;
 pub(crate) use self::items::{Change, Channel, Item, ItemKind, Items};
+pub(crate) use self::state::DataState;

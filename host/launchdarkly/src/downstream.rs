@@ -2,8 +2,10 @@
 //! handler of each.
 
 mod auth;
+mod client_fdv2;
 pub(crate) mod compat_metrics;
 mod context;
+mod cors;
 mod edge;
 mod evaluation;
 mod events;
@@ -82,6 +84,7 @@ fn handler(id: RouteId, method: RouteMethod) -> MethodRouter<Arc<Downstream>> {
         RouteMethod::Get => MethodFilter::GET,
         RouteMethod::Post => MethodFilter::POST,
         RouteMethod::Report => edge::REPORT,
+        RouteMethod::PostOrReport => MethodFilter::POST.or(edge::REPORT),
     };
     match id {
         RouteId::Status => on(filter, status::status),
@@ -96,6 +99,7 @@ fn handler(id: RouteId, method: RouteMethod) -> MethodRouter<Arc<Downstream>> {
         RouteId::ServerPollFlag => on(filter, polling::flag),
         RouteId::ServerPollSegment => on(filter, polling::segment),
         RouteId::ServerPollObjects => on(filter, fdv2::poll),
+        RouteId::ServerPollEverything => on(filter, polling::everything),
         RouteId::MobileStreamPing | RouteId::ClientStreamPing => on(filter, stream::ping),
         RouteId::MobileStream | RouteId::ClientStream => on(filter, stream::from_path),
         RouteId::MobileStreamReport | RouteId::ClientStreamReport => on(filter, stream::from_body),
@@ -105,6 +109,10 @@ fn handler(id: RouteId, method: RouteMethod) -> MethodRouter<Arc<Downstream>> {
         RouteId::ServerEvaluateReport | RouteId::MobileEvaluateReport | RouteId::ClientEvaluateReport => {
             on(filter, evaluation::from_body)
         }
+        RouteId::ClientEvaluateObjects => on(filter, client_fdv2::poll_from_path),
+        RouteId::ClientEvaluateObjectsBody => on(filter, client_fdv2::poll_from_body),
+        RouteId::ClientStreamObjects => on(filter, client_fdv2::stream_from_path),
+        RouteId::ClientStreamObjectsBody => on(filter, client_fdv2::stream_from_body),
         RouteId::ServerEvents | RouteId::MobileEvents | RouteId::ClientEvents => on(filter, events::analytics),
         RouteId::ServerDiagnostic | RouteId::MobileDiagnostic | RouteId::ClientDiagnostic => {
             on(filter, events::diagnostic)

@@ -1,4 +1,5 @@
-//! Streams of evaluated flags, like those of LaunchDarkly's own service: `put`, `patch` and `delete` in place of `ping`.
+//! Streams of evaluated flags, like those of LaunchDarkly's own service: `put`, `patch` and `delete` in place of `ping`, or
+//! objects of the second version of the delivery protocol (V017).
 //!
 //! Clients with equal [`EvaluationRequest`]s form one [`Group`], which is evaluated once per change and rendered once,
 //! unless plugins read facts about the request, in which they may differ. A
@@ -144,7 +145,8 @@ impl SharedGroups {
             }
             *ended = Some((generation, now));
         }
-        let is_result_stream = |route: &str| matches!(route, "client.stream" | "mobile.stream");
+        let is_result_stream =
+            |route: &str| matches!(route, "client.stream" | "client.stream.objects" | "mobile.stream");
         let ended = self.registry.end_where(EndReason::ResultsDiffer, |facts| {
             facts.environment == self.label && is_result_stream(facts.route)
         });

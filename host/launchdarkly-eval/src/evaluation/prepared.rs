@@ -42,6 +42,7 @@ struct Details {
     /// Start of the keys of all prerequisites as JSON strings with commas between them, and the end of each.
     prerequisites_start: u32,
     prerequisite_ends: Box<[u32]>,
+    sampling_ratio: Option<i64>,
 }
 
 impl Prepared {
@@ -121,6 +122,11 @@ impl Prepared {
         entry.map_or(&[], |(_, end)| self.part(self.debugging_start(end)..end.saturating_sub(1)))
     }
 
+    /// One of this many events is sent, if not all are.
+    pub(super) fn sampling_ratio(&self) -> Option<i64> {
+        self.details.sampling_ratio
+    }
+
     /// The ID of a rule as a JSON string; empty if it has none.
     pub(super) fn rule_id(&self, index: u32) -> &[u8] {
         self.details.rule_ids.get(index as usize).map_or(&[], |range| self.part(range.clone()))
@@ -189,7 +195,7 @@ impl Details {
             position(text)
         });
         let prerequisite_ends = prerequisite_ends.collect();
-        Self { rule_ids, prerequisites_start, prerequisite_ends }
+        Self { rule_ids, prerequisites_start, prerequisite_ends, sampling_ratio: body.sampling_ratio }
     }
 }
 

@@ -29,6 +29,34 @@ impl Evaluated<'_> {
             return prepared.write_plain(variation, out);
         }
         prepared.write_head(variation, replaced, out);
+        self.write_rest(replaced, with_reasons, out);
+        out.push(b'}');
+    }
+
+    /// Writes the result as an object of the second version of the delivery protocol: the properties of an evalx entry, of
+    /// which the version is `flagVersion`, and the sampling ratio.
+    pub fn write_object(&self, replaced: Replaced<'_>, with_reasons: bool, out: &mut Vec<u8>) {
+        let (prepared, variation) = (&self.flag.prepared, self.outcome.variation);
+        out.extend_from_slice(br#"{"value":"#);
+        out.extend_from_slice(replaced.value.unwrap_or_else(|| prepared.value(variation)));
+        out.extend_from_slice(br#","variation":"#);
+        match replaced.variation.or(variation) {
+            Some(index) => write_number(index, out),
+            None => out.extend_from_slice(b"null"),
+        }
+        out.extend_from_slice(br#","flagVersion":"#);
+        out.extend_from_slice(itoa::Buffer::new().format(self.version()).as_bytes());
+        self.write_rest(replaced, with_reasons, out);
+        if let Some(ratio) = prepared.sampling_ratio() {
+            out.extend_from_slice(br#","samplingRatio":"#);
+            out.extend_from_slice(itoa::Buffer::new().format(ratio).as_bytes());
+        }
+        out.push(b'}');
+    }
+
+    /// Writes the properties that follow the version.
+    fn write_rest(&self, replaced: Replaced<'_>, with_reasons: bool, out: &mut Vec<u8>) {
+        let (prepared, variation, experiment) = (&self.flag.prepared, self.outcome.variation, self.is_experiment());
         if experiment {
             out.extend_from_slice(br#","trackEvents":true,"trackReason":true"#);
         } else if prepared.tracks_events() {
@@ -47,7 +75,6 @@ impl Evaluated<'_> {
             out.extend_from_slice(prepared.prerequisites(self.outcome.prerequisites));
             out.push(b']');
         }
-        out.push(b'}');
     }
 
     /// Writes the reason as a JSON object.

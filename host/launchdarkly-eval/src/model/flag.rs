@@ -28,6 +28,8 @@ pub struct FlagBody {
     /// Range of each variation in the flag's JSON.
     pub(crate) variations: Vec<Range<usize>>,
     pub(crate) salt: Box<str>,
+    /// One of this many events is sent; `None` sends all.
+    pub(crate) sampling_ratio: Option<i64>,
     pub(crate) track_events_fallthrough: bool,
     track_events: bool,
     debug_events_until_date: i64,
@@ -162,8 +164,8 @@ impl Body for FlagBody {
             "trackEvents" => self.track_events = reader.boolean()?,
             "trackEventsFallthrough" => self.track_events_fallthrough = reader.boolean()?,
             "debugEventsUntilDate" => self.debug_events_until_date = reader.integer()?,
+            "samplingRatio" => self.sampling_ratio = Some(reader.integer()?),
             // Not needed here, but SDKs that are served this flag would choke on another type.
-            "samplingRatio" => drop(reader.integer()?),
             "excludeFromSummaries" => drop(reader.boolean()?),
             "migration" => properties(reader, |name, reader| {
                 if name == "checkRatio" {

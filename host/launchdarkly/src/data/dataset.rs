@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use sha1::{Digest, Sha1};
 use yardarm_core::sse::Frame;
 use yardarm_core::{Applied, Dataset};
@@ -9,6 +10,7 @@ use yardarm_launchdarkly_eval::evaluation::Ruleset;
 
 use super::items::{Change, Channel, Item, Items};
 use super::render;
+use super::state::DataState;
 
 /// All flags and segments of one environment at one moment.
 pub(crate) struct FlagData {
@@ -17,11 +19,24 @@ pub(crate) struct FlagData {
     ruleset: OnceLock<Arc<Ruleset>>,
     /// Computed on the first poll.
     flags_tag: OnceLock<Box<str>>,
+    /// Computed when it is needed for the first time, and from then on with each change.
+    state: OnceLock<DataState>,
+    /// Number of the state, as far as it is known without computing it.
+    revision: u64,
+    /// Rendered on the first poll of everything.
+    everything: OnceLock<Bytes>,
 }
 
 impl FlagData {
     fn new(items: Items) -> Self {
-        Self { items, ruleset: OnceLock::new(), flags_tag: OnceLock::new() }
+        Self {
+            items,
+            ruleset: OnceLock::new(),
+            flags_tag: OnceLock::new(),
+            state: OnceLock::new(),
+            revision: 1,
+            everything: OnceLock::new(),
+        }
     }
 
     pub(crate) fn items(&self) -> &Items {
@@ -48,6 +63,16 @@ impl FlagData {
             tag.into()
         })
     }
+
+    /// The state that the data is in.
+    pub(crate) fn state(&self) -> DataState {
+        *self.state.get_or_init(|| DataState::of(&self.items, self.revision))
+    }
+
+    /// All flags and segments as one JSON object, rendered on the first call.
+    pub(crate) fn everything(&self) -> Bytes {
+        self.everything.get_or_init(|| render::everything(&self.items)).clone()
+    }
 }
 
 impl Dataset for FlagData {
@@ -57,13 +82,13 @@ impl Dataset for FlagData {
 
     fn apply(current: Option<&Self>, change: &Change) -> Applied<Self> {
         match (change, current) {
-            (Change::Put(items), _) => Applied::News(Self::compiled_like(items.clone(), current)),
+            (Change::Put(items), _) => Applied::News(Self::compiled_like(items.clone(), current).following(current)),
             (Change::Patch(_) | Change::SegmentsChanged, None) => Applied::Ignored,
             (Change::SegmentsChanged, Some(_)) => Applied::AnnounceOnly,
             (Change::Patch(item), Some(current)) => {
                 let mut items = current.items.clone();
                 if items.upsert(item) {
-                    Applied::News(current.with_item(items, item))
+                    Applied::News(current.with_item(items, item).following(Some(current)))
                 } else {
                     // SDKs check versions themselves; ld-relay publishes old changes too, because several relays may
                     // share one database (`internal/store/relay_feature_store.go`).
@@ -106,6 +131,18 @@ impl FlagData {
             Item::Segment(segment) => ruleset.with_segment(segment),
         };
         data.compiled_as(|items| next.unwrap_or_else(|| build(None, items)))
+    }
+
+    /// The data with its state, if that of the data before it is known.
+    fn following(self, before: Option<&Self>) -> Self {
+        let Some(before) = before else { return self };
+        match before.state.get() {
+            Some(state) => {
+                let state = state.next(&before.items, &self.items);
+                Self { revision: state.revision(), state: OnceLock::from(state), ..self }
+            }
+            None => Self { revision: before.revision + 1, ..self },
+        }
     }
 
     fn compiled_as(self, compile: impl FnOnce(&Items) -> Ruleset) -> Self {

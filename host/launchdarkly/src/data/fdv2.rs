@@ -1,18 +1,19 @@
 //! Flag data as the second version of LaunchDarkly's delivery protocol ("FDv2") transfers it: objects in groups, each
 //! group closed by the state that it leads to.
 //!
-//! A view beside the ordinary data set, kept only where the protocol is enabled. The name of a state is derived from the
-//! data alone, so it is the same on every gateway and after a restart (L267).
+//! A view beside the ordinary data set, kept only where the protocol is enabled (L267).
 
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use sha2::{Digest, Sha256};
 use yardarm_core::sse::Frame;
 use yardarm_core::{Applied, Dataset};
 
+use super::FlagData;
+use super::item_changes::{ItemChange, changes};
 use super::items::{Change, Item, Items};
 use super::render::write_text;
+use super::state::DataState;
 
 /// All objects of one environment at one moment. Cheap to clone.
 #[derive(Clone)]
@@ -20,51 +21,52 @@ pub(crate) struct Fdv2Data(Arc<Fdv2Objects>);
 
 struct Fdv2Objects {
     items: Items,
-    /// Digests of all objects together. A sum, so that a change of one object digests one object.
-    digest: u128,
-    /// Counts changes; the protocol requires an increasing number.
-    revision: u64,
+    state: DataState,
     poll: OnceLock<Bytes>,
 }
 
 /// A step to other objects.
 pub(crate) struct ObjectChange {
     after: Fdv2Data,
-    /// The only object that is different; `None` for a new set of objects.
-    changed: Option<Item>,
+    /// The objects that are different; `None` for a new set of objects.
+    changed: Option<Vec<Item>>,
 }
 
 /// An event of the protocol.
-struct Event<'a> {
-    name: &'static str,
-    data: &'a dyn Fn(&mut Vec<u8>),
+pub(crate) struct Event<'a> {
+    pub(crate) name: &'static str,
+    pub(crate) data: &'a dyn Fn(&mut Vec<u8>),
 }
 
 impl ObjectChange {
-    /// The transition from the objects `before` to `items`, which `change` led to; `None` if no object changed.
-    pub(crate) fn new(before: Option<&Fdv2Data>, change: &Change, items: &Items) -> Option<Self> {
-        let before = before.map(|it| &*it.0);
-        let (digest, changed) = match (before, change) {
-            (Some(before), Change::Patch(item)) => {
-                let old = find(&before.items, item).map_or(0, |it| digest(&it));
-                let new = if item.is_deleted() { 0 } else { digest(item) };
-                (before.digest.wrapping_sub(old).wrapping_add(new), Some(item.clone()))
-            }
-            _ => (items.live().map(|it| digest(&it)).fold(0, u128::wrapping_add), None),
-        };
-        if before.is_some_and(|it| it.digest == digest) {
+    /// The transition from the objects `before` to those of `data`, which `change` led to; `None` if no object changed.
+    pub(crate) fn new(before: Option<&Fdv2Data>, change: &Change, data: &FlagData) -> Option<Self> {
+        let (before, state) = (before.map(|it| &*it.0), data.state());
+        if before.is_some_and(|it| it.state == state) {
             return None;
         }
-        let revision = before.map_or(0, |it| it.revision) + 1;
-        let after = Fdv2Data(Arc::new(Fdv2Objects { items: items.clone(), digest, revision, poll: OnceLock::new() }));
-        Some(Self { after, changed })
+        let changed = match (before, change) {
+            (Some(before), Change::Patch(_)) => only_items(changes(Some(&before.items), data.items())),
+            _ => None,
+        };
+        let items = data.items().clone();
+        Some(Self { after: Fdv2Data(Arc::new(Fdv2Objects { items, state, poll: OnceLock::new() })), changed })
     }
+}
+
+/// The items of changes; `None` if an item is gone without a tombstone, whose version SDKs need.
+fn only_items(changes: Vec<ItemChange>) -> Option<Vec<Item>> {
+    let item = |change| match change {
+        ItemChange::Put(_, item) => Some(item),
+        ItemChange::Remove(..) => None,
+    };
+    changes.into_iter().map(item).collect()
 }
 
 impl Fdv2Data {
     /// Name of the present state.
     pub(crate) fn state(&self) -> String {
-        format!("{:032x}", self.0.digest)
+        self.0.state.to_string()
     }
 
     /// A complete transfer as the body of a poll, rendered on the first call.
@@ -98,14 +100,18 @@ impl Fdv2Data {
     }
 
     fn no_intent(&self, emit: &mut dyn FnMut(&Event<'_>)) {
-        let intent = |out: &mut Vec<u8>| self.write_intent("none", "up-to-date", out);
-        emit(&Event { name: "server-intent", data: &intent });
+        emit(&Event {
+            name: "server-intent",
+            data: &|out| write_intent(&self.state(), self.0.state, Intent::UpToDate, out),
+        });
     }
 
     /// A complete transfer.
     fn events(&self, emit: &mut dyn FnMut(&Event<'_>)) {
-        let intent = |out: &mut Vec<u8>| self.write_intent("xfer-full", "cant-catchup", out);
-        emit(&Event { name: "server-intent", data: &intent });
+        emit(&Event {
+            name: "server-intent",
+            data: &|out| write_intent(&self.state(), self.0.state, Intent::Everything, out),
+        });
         for item in self.0.items.live() {
             emit(&Event { name: "put-object", data: &|out| write_put(&item, out) });
         }
@@ -113,19 +119,34 @@ impl Fdv2Data {
     }
 
     fn end(&self, emit: &mut dyn FnMut(&Event<'_>)) {
-        let text = format!("{{\"state\":\"{}\",\"version\":{}}}", self.state(), self.0.revision);
-        emit(&Event { name: "payload-transferred", data: &|out| out.extend_from_slice(text.as_bytes()) });
+        emit(&Event { name: "payload-transferred", data: &|out| write_end(&self.state(), self.0.state, out) });
     }
+}
 
-    fn write_intent(&self, code: &str, reason: &str, out: &mut Vec<u8>) {
-        let (state, target) = (self.state(), self.0.revision);
-        out.extend_from_slice(
-            format!(
-                r#"{{"payloads":[{{"id":"{state}","target":{target},"intentCode":"{code}","reason":"{reason}"}}]}}"#
-            )
-            .as_bytes(),
-        );
-    }
+/// What a server intends to send.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Intent {
+    /// The caller has everything.
+    UpToDate,
+    /// A complete transfer.
+    Everything,
+}
+
+/// Writes the data of `server-intent`. `name` is that of the state, which may have an addition.
+pub(crate) fn write_intent(name: &str, state: DataState, intent: Intent, out: &mut Vec<u8>) {
+    let (code, reason) = match intent {
+        Intent::UpToDate => ("none", "up-to-date"),
+        Intent::Everything => ("xfer-full", "cant-catchup"),
+    };
+    let target = state.revision();
+    let text =
+        format!(r#"{{"payloads":[{{"id":"{name}","target":{target},"intentCode":"{code}","reason":"{reason}"}}]}}"#);
+    out.extend_from_slice(text.as_bytes());
+}
+
+/// Writes the data of `payload-transferred`.
+pub(crate) fn write_end(name: &str, state: DataState, out: &mut Vec<u8>) {
+    out.extend_from_slice(format!("{{\"state\":\"{name}\",\"version\":{}}}", state.revision()).as_bytes());
 }
 
 impl Dataset for Fdv2Data {
@@ -139,12 +160,15 @@ impl Dataset for Fdv2Data {
 
     fn render_change(change: &ObjectChange, _: usize) -> Option<Frame> {
         // In place of a new set of objects, streams read the full data.
-        let item = change.changed.as_ref()?;
-        Some(Frame::build(item.json().len() + 300, |out| {
-            if item.is_deleted() {
-                Event { name: "delete-object", data: &|out| write_delete(item, out) }.write_sse(out);
-            } else {
-                Event { name: "put-object", data: &|out| write_put(item, out) }.write_sse(out);
+        let changed = change.changed.as_ref()?;
+        let size: usize = changed.iter().map(|it| it.json().len() + it.key().len() + 100).sum();
+        Some(Frame::build(size + 200, |out| {
+            for item in changed {
+                if item.is_deleted() {
+                    Event { name: "delete-object", data: &|out| write_delete(item, out) }.write_sse(out);
+                } else {
+                    Event { name: "put-object", data: &|out| write_put(item, out) }.write_sse(out);
+                }
             }
             change.after.end(&mut |event| event.write_sse(out));
         }))
@@ -161,7 +185,7 @@ impl Dataset for Fdv2Data {
 }
 
 impl Event<'_> {
-    fn write_sse(&self, out: &mut Vec<u8>) {
+    pub(crate) fn write_sse(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"event: ");
         out.extend_from_slice(self.name.as_bytes());
         out.extend_from_slice(b"\ndata: ");
@@ -169,7 +193,7 @@ impl Event<'_> {
         out.extend_from_slice(b"\n\n");
     }
 
-    fn write_json(&self, out: &mut Vec<u8>) {
+    pub(crate) fn write_json(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"event\":\"");
         out.extend_from_slice(self.name.as_bytes());
         out.extend_from_slice(b"\",\"data\":");
@@ -178,29 +202,11 @@ impl Event<'_> {
     }
 }
 
-/// The live object of the same kind and key.
-fn find(items: &Items, like: &Item) -> Option<Item> {
-    match like {
-        Item::Flag(it) => items.flag(it.key()).cloned().map(Item::Flag),
-        Item::Segment(it) => items.segment(it.key()).cloned().map(Item::Segment),
-    }
-}
-
 fn kind(item: &Item) -> &'static str {
     match item {
         Item::Flag(_) => "flag",
         Item::Segment(_) => "segment",
     }
-}
-
-fn digest(item: &Item) -> u128 {
-    let mut hash = Sha256::new();
-    for part in [kind(item).as_bytes(), b"\0", item.key().as_bytes(), b"\0", item.json()] {
-        hash.update(part);
-    }
-    let mut first = [0; 16];
-    first.copy_from_slice(&hash.finalize()[..16]);
-    u128::from_be_bytes(first)
 }
 
 /// The item's own version, which SDKs compare.
@@ -234,8 +240,11 @@ mod tests {
         Item::Flag(Arc::new(message::flag(key, &RawValue::from_string(json).unwrap()).unwrap()))
     }
 
-    fn items(all: &[Item]) -> Items {
-        Items::default().with_live(all.to_vec())
+    fn data(before: Option<&FlagData>, change: &Change) -> FlagData {
+        match FlagData::apply(before, change) {
+            Applied::News(data) => data,
+            _ => panic!("newer data"),
+        }
     }
 
     fn text(frame: &Frame) -> String {
@@ -243,23 +252,10 @@ mod tests {
     }
 
     #[test]
-    fn the_name_of_a_state_depends_on_the_data_only() {
-        let first = ObjectChange::new(None, &Change::Put(Items::default()), &items(&[flag("a", 1)])).unwrap();
-        let both = items(&[flag("a", 1), flag("b", 2)]);
-        let step = ObjectChange::new(Some(&first.after), &Change::Patch(flag("b", 2)), &both).unwrap();
-        let whole = ObjectChange::new(None, &Change::Put(both.clone()), &both).unwrap();
-        assert_eq!(step.after.state(), whole.after.state());
-        assert_ne!(step.after.state(), first.after.state());
-        let gone = Item::Flag(Arc::new(Flag::tombstone("b", 3)));
-        let back = ObjectChange::new(Some(&step.after), &Change::Patch(gone), &items(&[flag("a", 1)])).unwrap();
-        assert_eq!(back.after.state(), first.after.state());
-        let same = Change::Put(items(&[flag("a", 1)]));
-        assert!(ObjectChange::new(Some(&back.after), &same, &items(&[flag("a", 1)])).is_none(), "no change");
-    }
-
-    #[test]
     fn groups_are_closed_by_their_state() {
-        let first = ObjectChange::new(None, &Change::Put(Items::default()), &items(&[flag("a", 1)])).unwrap();
+        let put = Change::Put(Items::default().with_live(vec![flag("a", 1)]));
+        let before = data(None, &put);
+        let first = ObjectChange::new(None, &put, &before).unwrap();
         let state = first.after.state();
         let expected = format!(
             "event: server-intent\ndata: {{\"payloads\":[{{\"id\":\"{state}\",\"target\":1,\"intentCode\":\"xfer-full\",\"reason\":\"cant-catchup\"}}]}}\n\n\
@@ -268,8 +264,9 @@ mod tests {
         );
         assert!(Fdv2Data::is_restart(&first));
         assert_eq!(text(&first.after.render_full(0).unwrap()), expected);
-        let gone = Item::Flag(Arc::new(Flag::tombstone("a", 3)));
-        let step = ObjectChange::new(Some(&first.after), &Change::Patch(gone), &items(&[])).unwrap();
+        assert!(ObjectChange::new(Some(&first.after), &put, &data(Some(&before), &put)).is_none(), "no change");
+        let gone = Change::Patch(Item::Flag(Arc::new(Flag::tombstone("a", 3))));
+        let step = ObjectChange::new(Some(&first.after), &gone, &data(Some(&before), &gone)).unwrap();
         let expected = format!(
             "event: delete-object\ndata: {{\"version\":3,\"kind\":\"flag\",\"key\":\"a\"}}\n\n\
              event: payload-transferred\ndata: {{\"state\":\"{}\",\"version\":2}}\n\n",

@@ -1,4 +1,4 @@
-//! The bytes of `put`, `patch`, `delete` and `ping`, and of the flags that PHP polls.
+//! The bytes of `put`, `patch`, `delete` and `ping`, and of the data that SDKs poll.
 //!
 //! Items are rendered byte for byte as they were received, so properties that this version does not know survive.
 
@@ -52,11 +52,9 @@ pub(crate) fn full(items: &Items, channel: Channel) -> Frame {
         Channel::Ping => ping(),
         Channel::Flags => Frame::event("put", size(true, false), |out| write_map(&items.flags, out)),
         Channel::All => Frame::event("put", size(true, true), |out| {
-            out.extend_from_slice(b"{\"path\":\"/\",\"data\":{\"flags\":");
-            write_map(&items.flags, out);
-            out.extend_from_slice(b",\"segments\":");
-            write_map(&items.segments, out);
-            out.extend_from_slice(b"}}");
+            out.extend_from_slice(b"{\"path\":\"/\",\"data\":");
+            write_everything(items, out);
+            out.push(b'}');
         }),
     }
 }
@@ -68,10 +66,25 @@ pub(crate) fn flag_map(items: &Items) -> Bytes {
     out.into()
 }
 
+/// All flags and segments, as `/sdk/latest-all` answers them.
+pub(crate) fn everything(items: &Items) -> Bytes {
+    let mut out = Vec::with_capacity(live_size(&items.flags) + live_size(&items.segments) + 32);
+    write_everything(items, &mut out);
+    out.into()
+}
+
 /// The event after which client-side SDKs poll. The data is one space, because an empty one makes SSE parsers drop the event
 /// (launchdarkly/ld-relay `internal/streams/stream_events.go`).
 fn ping() -> Frame {
     Frame::event("ping", 1, |out| out.push(b' '))
+}
+
+fn write_everything(items: &Items, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"flags\":");
+    write_map(&items.flags, out);
+    out.extend_from_slice(b",\"segments\":");
+    write_map(&items.segments, out);
+    out.push(b'}');
 }
 
 fn write_map<B: Body>(items: &ItemMap<B>, out: &mut Vec<u8>) {

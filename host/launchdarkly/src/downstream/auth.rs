@@ -10,12 +10,9 @@ use std::sync::Arc;
 use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::header::{
-    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ORIGIN,
-};
+use http::header::ORIGIN;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 use yardarm_core::hooks::{AdmittedRequest, Plan, RequestFacts, Resolution};
 use yardarm_core::registry::RouteTag;
 use yardarm_core::{EnvironmentLabel, Secret};
@@ -23,6 +20,7 @@ use yardarm_vendor::admission::{self, Refusal, RequestParts};
 
 use super::Downstream;
 use super::compat_metrics::{Labels, RequestMethod};
+use super::cors::Cors;
 use super::query::{first_query_value, percent_decoded};
 use super::rejection::{Rejection, Unrecognised};
 use super::routes::{Audience, Credential, Route};
@@ -38,6 +36,29 @@ pub(super) struct RouteInfo {
     pub(super) audience: Audience,
 }
 
+impl RouteInfo {
+    /// The row for one request: on some routes the credential decides about the kind of SDK (V006).
+    fn of(self, request: &Request) -> Self {
+        if self.audience.credential != Credential::HeaderOrQuery {
+            return self;
+        }
+        let is_mobile = client_credential(request).is_some_and(|it| it.starts_with(MOBILE_PREFIX));
+        let kind = if is_mobile { SdkKind::Mobile } else { SdkKind::Browser };
+        Self { audience: Audience { kind, ..self.audience }, ..self }
+    }
+
+    /// Whether `request` is a preflight, which has no headers of the SDK, on a route whose path names no environment.
+    fn needs_no_credential(&self, request: &Request) -> bool {
+        self.audience.credential == Credential::HeaderOrQuery && request.method() == Method::OPTIONS
+    }
+
+    fn add_cors_without_environment(&self, response: &mut Response, origin: Option<&HeaderValue>) {
+        if let Some(cors) = self.audience.cors {
+            cors.add_without_environment(response.headers_mut(), origin);
+        }
+    }
+}
+
 /// An authenticated caller.
 #[derive(Clone)]
 pub(super) struct Caller {
@@ -45,47 +66,54 @@ pub(super) struct Caller {
     /// Settings of the environment at the time of the request.
     pub(super) config: Arc<EnvironmentConfig>,
     pub(super) kind: SdkKind,
+    /// Where the route has its credential.
+    pub(super) place: Credential,
     /// The plan that admitted the caller; the rest of the request uses the same one.
     pub(super) plan: Arc<dyn Plan>,
     pub(super) request: AdmittedRequest,
 }
 
+/// Beginning of every mobile key.
+const MOBILE_PREFIX: &str = "mob-";
 const X_LD_ENVID: HeaderName = HeaderName::from_static("x-ld-envid");
-
-/// Headers that browsers may always send (launchdarkly/ld-relay `internal/browser/cors.go`).
-const ALLOWED_HEADERS: &str = "Cache-Control,Content-Type,Content-Length,Accept-Encoding,X-LaunchDarkly-User-Agent,X-LaunchDarkly-Payload-ID,X-LaunchDarkly-Wrapper,X-LaunchDarkly-Event-Schema,X-LaunchDarkly-Tags";
 
 /// The layer in front of every authenticated route.
 pub(super) async fn admit(State(downstream): State<Arc<Downstream>>, mut request: Request, next: Next) -> Response {
-    let Some(info) = request.extensions().get::<RouteInfo>().copied() else {
+    let Some(info) = request.extensions().get::<RouteInfo>().map(|it| it.of(&request)) else {
         // Only an error in the route table leads here.
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
+    // An empty one counts as absent, as in Go.
+    let origin = request.headers().get(ORIGIN).filter(|it| !it.is_empty()).cloned();
     let plan = downstream.hooks.pin();
     let chosen = match resolve(&*plan, info, &request).await {
         Ok(chosen) => chosen,
-        Err(refusal) => return rejected(Rejection::from(refusal).into(), info),
+        Err(refusal) => return rejected(Rejection::from(refusal).into(), info, origin.as_ref()),
     };
     let (environment, credential) = match find(&downstream, info, &request, chosen.as_ref()) {
         Ok(found) => found,
-        Err(refused) => return rejected(refused, info),
+        Err(_) if info.needs_no_credential(&request) => {
+            let mut response = next.run(request).await;
+            info.add_cors_without_environment(&mut response, origin.as_ref());
+            return response;
+        }
+        Err(refused) => return rejected(refused, info, origin.as_ref()),
     };
     let config = environment.config();
     count(&downstream, info, &environment, &config, &request);
-    // An empty one counts as absent, as in Go.
-    let origin = request.headers().get(ORIGIN).filter(|it| !it.is_empty()).cloned();
     let mut response = if request.method() == Method::OPTIONS {
         next.run(request).await
     } else {
         let is_delegated = chosen.is_some_and(|it| it.is_delegated);
         let facts = RequestFacts { is_delegated, ..facts(environment.label.clone(), credential, info, &request) };
         match admission::admit(plan, facts).await {
-            Err(refusal) => Rejection::from(refusal).into_response(info.audience.kind),
+            Err(refusal) => Rejection::from(refusal).into_response(info.audience.credential),
             Ok(admitted) => {
                 let caller = Caller {
                     environment: Arc::clone(&environment),
                     config: Arc::clone(&config),
                     kind: info.audience.kind,
+                    place: info.audience.credential,
                     plan: Arc::clone(&admitted.plan),
                     request: admitted.request.clone(),
                 };
@@ -96,8 +124,8 @@ pub(super) async fn admit(State(downstream): State<Arc<Downstream>>, mut request
             }
         }
     };
-    if let Some(methods) = info.audience.cors {
-        add_cors(response.headers_mut(), methods, &config, origin.as_ref());
+    if let Some(cors) = info.audience.cors {
+        cors.add(response.headers_mut(), &config, origin.as_ref());
     }
     name_environment(&mut response, &config);
     response
@@ -198,7 +226,14 @@ fn credential(info: RouteInfo, request: &Request) -> Result<String, Rejection> {
             Ok(percent_decoded(info.route.environment_id(request.uri().path()).unwrap_or_default()))
         }
         Credential::Authorization => identity::from_headers(request.headers()).ok_or(Rejection::NoCredential),
+        Credential::HeaderOrQuery => client_credential(request).ok_or(Rejection::NoCredential),
     }
+}
+
+/// The credential in the header, or in the query (V005).
+fn client_credential(request: &Request) -> Option<String> {
+    let from_query = || first_query_value(request.uri().query(), "auth").filter(|it| !it.is_empty());
+    identity::from_headers(request.headers()).or_else(from_query)
 }
 
 /// Finds the environment of a request, and its credential, which is `None` if `chosen` needs none and there is none.
@@ -215,22 +250,37 @@ fn find(
     request: &Request,
     chosen: Option<&Resolution>,
 ) -> Result<(Arc<LdEnvironment>, Option<Secret>), Refused> {
+    let filter = first_query_value(request.uri().query(), "filter").unwrap_or_default();
+    find_in(downstream, info, request, chosen, &filter)
+}
+
+/// Finds the variant of an environment that has a filter, or the unfiltered one.
+fn find_in(
+    downstream: &Downstream,
+    info: RouteInfo,
+    request: &Request,
+    chosen: Option<&Resolution>,
+    filter: &str,
+) -> Result<(Arc<LdEnvironment>, Option<Secret>), Refused> {
     let kind = info.audience.kind;
     let credential = credential(info, request);
-    let filter = first_query_value(request.uri().query(), "filter").unwrap_or_default();
     let environments = &downstream.environments;
     let lookup = match (chosen, &credential) {
-        (Some(chosen), _) if chosen.is_delegated => environments.find_named(&chosen.environment, &filter),
-        (_, Ok(credential)) => environments.find(kind, credential, &filter),
+        (Some(chosen), _) if chosen.is_delegated => environments.find_named(&chosen.environment, filter),
+        (_, Ok(credential)) => environments.find(kind, credential, filter),
         (_, Err(_)) => return Err(Rejection::NoCredential.into()),
     };
     let environment = match lookup {
         Lookup::Found(environment) => match chosen {
-            Some(chosen) if environment.label != identity::label(&chosen.environment, &filter) => {
+            Some(chosen) if environment.label != identity::label(&chosen.environment, filter) => {
                 return Err(Rejection::UnknownCredential.into());
             }
             _ => environment,
         },
+        // The protocol has no filters, but SDKs send what is configured (V028).
+        Lookup::UnknownFilter if info.route.needs_fdv2 && !filter.is_empty() => {
+            return find_in(downstream, info, request, chosen, "");
+        }
         Lookup::UnknownFilter => return Err(Rejection::UnknownFilter.into()),
         Lookup::UnknownCredential if let Some(chosen) = chosen.filter(|it| it.is_delegated) => {
             return Err(Rejection::from(admission::no_such_environment(chosen)).into());
@@ -268,13 +318,19 @@ pub(super) fn peer(extensions: &http::Extensions) -> Option<IpAddr> {
     extensions.get::<ConnectInfo<SocketAddr>>().map(|it| it.0.ip())
 }
 
-fn rejected(refused: Refused, info: RouteInfo) -> Response {
-    let mut response = refused.rejection.into_response(info.audience.kind);
-    if let Some(environment) = refused.environment {
-        name_environment(&mut response, &environment.config());
-    }
-    if let Some(methods) = info.audience.cors {
-        response.headers_mut().insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
+fn rejected(refused: Refused, info: RouteInfo, origin: Option<&HeaderValue>) -> Response {
+    let mut response = refused.rejection.into_response(info.audience.credential);
+    match (refused.environment, info.audience.cors) {
+        (Some(environment), Some(cors @ Cors::Everywhere(_))) => {
+            name_environment(&mut response, &environment.config());
+            cors.add(response.headers_mut(), &environment.config(), origin);
+        }
+        (environment, _) => {
+            if let Some(environment) = environment {
+                name_environment(&mut response, &environment.config());
+            }
+            info.add_cors_without_environment(&mut response, origin);
+        }
     }
     response.extensions_mut().insert(RouteTag { route: info.route.id.as_str(), environment: None });
     response
@@ -290,36 +346,5 @@ fn name_environment(response: &mut Response, config: &EnvironmentConfig) {
         && let Ok(id) = HeaderValue::from_str(id.as_str())
     {
         response.headers_mut().insert(X_LD_ENVID, id);
-    }
-}
-
-/// The six CORS headers (L162 to L166).
-fn add_cors(headers: &mut HeaderMap, methods: &'static str, config: &EnvironmentConfig, origin: Option<&HeaderValue>) {
-    let allowed = match (config.allowed_origins.first(), origin) {
-        (None, None) => Some(HeaderValue::from_static("*")),
-        (None, Some(origin)) => Some(origin.clone()),
-        (Some(first), origin) => {
-            let is_listed =
-                |origin: &&HeaderValue| config.allowed_origins.iter().any(|it| it.as_bytes() == origin.as_bytes());
-            origin.filter(is_listed).cloned().or_else(|| HeaderValue::from_str(first).ok())
-        }
-    };
-    let mut allowed_headers = ALLOWED_HEADERS.to_owned();
-    for header in &config.allowed_headers {
-        allowed_headers.push(',');
-        allowed_headers.push_str(header);
-    }
-    headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("false"));
-    headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("300"));
-    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("Date"));
-    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
-    if let Ok(allowed_headers) = HeaderValue::from_str(&allowed_headers) {
-        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, allowed_headers);
-    }
-    // Streams have set `*` already, which the reference keeps.
-    if !headers.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN)
-        && let Some(allowed) = allowed
-    {
-        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
     }
 }

@@ -18,6 +18,7 @@ use super::Downstream;
 use super::auth::Caller;
 use super::query::first_query_value;
 use super::rejection::Rejection;
+use super::routes::Credential;
 use crate::config::EnvironmentConfig;
 use crate::evaluation::ClientContext;
 use crate::identity::SdkKind;
@@ -39,7 +40,7 @@ pub(super) enum ContextRejection {
     Hash,
     /// Too many bodies are in flight.
     #[error("too busy")]
-    Busy(SdkKind),
+    Busy,
 }
 
 /// URL-safe, with correct padding or none; like the reference, it ignores left-over bits in the last character.
@@ -77,21 +78,31 @@ pub(super) async fn from_body(
     request: Request,
 ) -> Result<ClientContext, ContextRejection> {
     let (kind, limits) = (caller.kind, &downstream.limits);
-    // Exactly this text: the reference compares the whole value.
-    if request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes) != Some(b"application/json") {
+    if !is_json(request.headers().get(CONTENT_TYPE), caller.place) {
         return Err(ContextRejection::ContentType);
     }
     let proof = Proof::demanded(caller, request.uri().query());
     let limit = downstream.config.max_client_request_body;
-    let (body, charge) = read(request, limit, limits.requests(kind.trust()), kind).await?;
+    let (body, charge) = read(request, limit, limits.requests(kind.trust())).await?;
     let is_large = charge.is_some();
     let parse = move || proof.check(Context::parse(&body).map_err(|error| ContextRejection::Body(error.to_string()))?);
     let context = if is_large {
-        limits.offload(kind.trust(), parse).await.unwrap_or(Err(ContextRejection::Busy(kind)))?
+        limits.offload(kind.trust(), parse).await.unwrap_or(Err(ContextRejection::Busy))?
     } else {
         parse()?
     };
     Ok(ClientContext::new(context, limits.readers(kind.trust()), charge))
+}
+
+/// Whether the type of a body is JSON. The reference compares the whole text; SDKs stop for good after a 415, so routes of
+/// the second version of the delivery protocol accept it in any form (V012).
+fn is_json(content_type: Option<&HeaderValue>, place: Credential) -> bool {
+    let Some(text) = content_type.map(HeaderValue::as_bytes) else { return false };
+    if place != Credential::HeaderOrQuery {
+        return text == b"application/json";
+    }
+    let essence = text.split(|it| *it == b';').next().unwrap_or_default();
+    essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
 }
 
 /// Reads a body. Only large ones are charged to `account`, so that they never displace small ones.
@@ -99,7 +110,6 @@ async fn read(
     request: Request,
     limit: u64,
     account: &Arc<Account>,
-    kind: SdkKind,
 ) -> Result<(Bytes, Option<Charge>), ContextRejection> {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let mut charge = None;
@@ -107,7 +117,7 @@ async fn read(
     match body::collect(request.into_body(), limit, grants).await {
         Ok(body) => Ok((body, charge)),
         Err(BodyError::TooLarge) => Err(ContextRejection::TooLarge),
-        Err(BodyError::Busy) => Err(ContextRejection::Busy(kind)),
+        Err(BodyError::Busy) => Err(ContextRejection::Busy),
         Err(error @ BodyError::Interrupted) => Err(ContextRejection::Body(error.to_string())),
     }
 }
@@ -141,7 +151,8 @@ impl Proof {
 impl IntoResponse for ContextRejection {
     fn into_response(self) -> Response {
         let status = match self {
-            Self::Busy(kind) => return Rejection::Overloaded.into_response(kind),
+            // The same for every kind of caller.
+            Self::Busy => return Rejection::Overloaded.into_response(Credential::Authorization),
             Self::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             _ => StatusCode::BAD_REQUEST,

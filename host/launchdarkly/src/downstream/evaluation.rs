@@ -17,7 +17,7 @@ use super::polling::not_initialized;
 use super::query::first_query_value;
 use super::rejection::Rejection;
 use crate::data::FlagData;
-use crate::evaluation::{ClientContext, Edits, EvaluationError, EvaluationRequest, Visibility};
+use crate::evaluation::{ClientContext, Edits, EvaluationError, EvaluationRequest, ResultFormat, Visibility};
 
 /// Room for the entry of an ordinary flag, so that a body need not be reallocated while it is written.
 const BYTES_PER_FLAG: usize = 96;
@@ -50,16 +50,23 @@ async fn evaluate(downstream: &Downstream, caller: &Caller, query: Option<&str>,
     if context.has_empty_key() {
         return message(StatusCode::BAD_REQUEST, "User must have a 'key' attribute");
     }
-    let answered = match evaluation_request(caller, query, context).await {
+    let answered = match evaluation_request(caller, query, context, ResultFormat::Evalx).await {
         Ok(evaluation_request) => results(downstream, caller, &snapshot, evaluation_request).await,
         Err(failure) => Err(EvaluationError::Plugin(failure)),
     };
-    let rejection = match answered {
-        Ok(body) => return ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response(),
-        Err(EvaluationError::Plugin(failure)) => Rejection::Refused(failure.into()),
-        Err(EvaluationError::Evaluator(_)) => Rejection::Overloaded,
+    match answered {
+        Ok(body) => ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response(),
+        Err(error) => failed(error, caller),
+    }
+}
+
+/// The answer after an evaluation has failed.
+pub(super) fn failed(error: EvaluationError, caller: &Caller) -> Response {
+    let rejection = match error {
+        EvaluationError::Plugin(failure) => Rejection::Refused(failure.into()),
+        EvaluationError::Evaluator(_) => Rejection::Overloaded,
     };
-    rejection.into_response(caller.kind)
+    rejection.into_response(caller.place)
 }
 
 async fn results(
@@ -68,13 +75,8 @@ async fn results(
     snapshot: &Arc<Snapshot<FlagData>>,
     mut evaluation_request: EvaluationRequest,
 ) -> Result<Vec<u8>, EvaluationError> {
-    let (environment, evaluators) = (&caller.environment, downstream.limits.evaluators.get(caller.kind.trust()));
-    evaluation_request.look_up(environment.store.as_deref(), snapshot, evaluators).await?;
-    let hooks = caller.plan.environment(&environment.label);
-    let edits = match &hooks.evaluation_transform {
-        Some(transform) => Some(Edits::of_plugins(&**transform, snapshot, &evaluation_request, evaluators).await?),
-        None => None,
-    };
+    let evaluators = downstream.limits.evaluators.get(caller.kind.trust());
+    let edits = prepare(downstream, caller, snapshot, &mut evaluation_request).await?;
     let capacity = BYTES_PER_FLAG * snapshot.data().items().flags.len();
     let write = move |ruleset: &Ruleset, evaluation_request: &EvaluationRequest| match edits {
         None => {
@@ -87,6 +89,25 @@ async fn results(
     Ok(evaluation_request.answer(snapshot, evaluators, write).await?)
 }
 
+/// Looks up what the evaluation needs besides the data, and has plugins edit its results.
+///
+/// # Errors
+/// When a required plugin failed, or when an evaluation failed.
+pub(super) async fn prepare(
+    downstream: &Downstream,
+    caller: &Caller,
+    snapshot: &Arc<Snapshot<FlagData>>,
+    evaluation_request: &mut EvaluationRequest,
+) -> Result<Option<Edits>, EvaluationError> {
+    let (environment, evaluators) = (&caller.environment, downstream.limits.evaluators.get(caller.kind.trust()));
+    evaluation_request.look_up(environment.store.as_deref(), snapshot, evaluators).await?;
+    let hooks = caller.plan.environment(&environment.label);
+    Ok(match &hooks.evaluation_transform {
+        Some(transform) => Some(Edits::of_plugins(&**transform, snapshot, evaluation_request, evaluators).await?),
+        None => None,
+    })
+}
+
 /// The evaluation request of a caller with a context, to which plugins add attributes.
 ///
 /// # Errors
@@ -95,6 +116,7 @@ pub(super) async fn evaluation_request(
     caller: &Caller,
     query: Option<&str>,
     context: ClientContext,
+    format: ResultFormat,
 ) -> Result<EvaluationRequest, HookFailure> {
     let with_reasons = first_query_value(query, "withReasons").as_deref() == Some("true");
     let (request, mut context, mut enrichment) = (caller.request.clone(), Arc::new(context), 0);
@@ -105,7 +127,7 @@ pub(super) async fn evaluation_request(
         context = context.enriched(&attributes).map_err(invalid)?;
         enrichment = chain.identity();
     }
-    Ok(EvaluationRequest { request, context, enrichment, kind: caller.kind, with_reasons, memberships: None })
+    Ok(EvaluationRequest { request, context, enrichment, kind: caller.kind, with_reasons, format, memberships: None })
 }
 
 /// Evaluates a second time instead of keeping results, which borrow from the ruleset; evaluation is cheap and pure.
@@ -119,9 +141,9 @@ fn edited(ruleset: &Ruleset, evaluation_request: &EvaluationRequest, edits: &Edi
         }
         index += 1;
     });
-    for entry in edits.added_entries(evaluation_request.with_reasons) {
+    for added in edits.added() {
         separate(&mut body);
-        body.extend_from_slice(&entry);
+        ResultFormat::Evalx.write_added(&added, evaluation_request.with_reasons, &mut body);
     }
     body.push(b'}');
     body

@@ -20,6 +20,7 @@ use super::Downstream;
 use super::auth::Caller;
 use super::query::first_query_value;
 use super::rejection::Rejection;
+use super::routes::Credential;
 use crate::environments::EventMode;
 use crate::events::split::{Split, Splitter};
 use crate::events::{Diagnostic, EventPort, Limits, Post};
@@ -251,7 +252,7 @@ impl IntoResponse for PostRejection {
     fn into_response(self) -> Response {
         let (status, text) = match self {
             // The same for every kind of caller.
-            Self::Busy => return Rejection::Overloaded.into_response(SdkKind::Server),
+            Self::Busy => return Rejection::Overloaded.into_response(Credential::Authorization),
             Self::NotGzip(head) => (StatusCode::BAD_REQUEST, head.text()),
             Self::Disabled => {
                 (StatusCode::SERVICE_UNAVAILABLE, r#"{"message":"Event proxy is not enabled for this environment"}"#)

@@ -1,4 +1,4 @@
-//! Polling routes for PHP: all flags, one flag, one segment.
+//! Polling routes for PHP: all flags, one flag, one segment; and everything, for SDKs that poll in place of a stream.
 
 use std::time::Duration;
 
@@ -21,6 +21,13 @@ pub(super) async fn flags(caller: Caller, headers: HeaderMap) -> Response {
     let data = snapshot.data();
     // A poll with the current tag needs no rendering.
     answer(&caller, &headers, data.flags_tag(), || render::flag_map(data.items()))
+}
+
+/// `GET /sdk/latest-all`, which SDKs poll if they may not stream (V030). The reference has no such route.
+pub(super) async fn everything(caller: Caller, headers: HeaderMap) -> Response {
+    let Some(snapshot) = caller.environment.data.snapshot() else { return not_initialized() };
+    let data = snapshot.data();
+    answer(&caller, &headers, &data.state().to_string(), || data.everything())
 }
 
 /// `GET /sdk/flags/{key}`
@@ -48,7 +55,7 @@ pub(super) fn not_initialized() -> Response {
 
 /// L151, L156, L158: an unquoted tag, compared as a whole; `Expires` instead of `Cache-Control`.
 pub(super) fn answer(caller: &Caller, request: &HeaderMap, tag: &str, body: impl FnOnce() -> Bytes) -> Response {
-    let tag = format!("relay-{tag}");
+    let tag = full_tag(tag);
     let mut headers = HeaderMap::new();
     if let Some(ttl) = caller.config.ttl {
         let expires = httpdate::fmt_http_date(std::time::SystemTime::now() + ttl.min(MAX_TTL));
@@ -57,7 +64,7 @@ pub(super) fn answer(caller: &Caller, request: &HeaderMap, tag: &str, body: impl
         }
         headers.insert(VARY, HeaderValue::from_static("Authorization"));
     }
-    if request.get(IF_NONE_MATCH).is_some_and(|it| it.as_bytes() == tag.as_bytes()) {
+    if has(request, &tag) {
         return (StatusCode::NOT_MODIFIED, headers).into_response();
     }
     if let Ok(tag) = HeaderValue::from_str(&tag) {
@@ -65,4 +72,17 @@ pub(super) fn answer(caller: &Caller, request: &HeaderMap, tag: &str, body: impl
     }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     (headers, body()).into_response()
+}
+
+/// Whether a request has the tag of the present answer, which [`answer`] is not going to have a body then.
+pub(super) fn has_tag(request: &HeaderMap, tag: &str) -> bool {
+    has(request, &full_tag(tag))
+}
+
+fn full_tag(tag: &str) -> String {
+    format!("relay-{tag}")
+}
+
+fn has(request: &HeaderMap, tag: &str) -> bool {
+    request.get(IF_NONE_MATCH).is_some_and(|it| it.as_bytes() == tag.as_bytes())
 }

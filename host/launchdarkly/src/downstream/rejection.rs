@@ -13,7 +13,7 @@ use yardarm_core::retry_after;
 use yardarm_vendor::admission::Refusal;
 use yardarm_vendor::upstream::LogThrottle;
 
-use crate::identity::SdkKind;
+use super::routes::Credential;
 
 /// Log lines about requests for which there is no room.
 static LACKS_OF_ROOM: LogThrottle = LogThrottle::new(Duration::from_secs(10));
@@ -63,15 +63,15 @@ const STARTING: &str = "client was not initialized";
 pub(super) struct Unrecognised;
 
 impl Rejection {
-    /// The answer that callers of this kind understand.
-    pub(super) fn into_response(self, kind: SdkKind) -> Response {
-        let is_browser = kind == SdkKind::Browser;
+    /// The answer that callers with this place of their credential understand.
+    pub(super) fn into_response(self, place: Credential) -> Response {
+        let is_in_path = place == Credential::EnvironmentId;
         let (status, text) = match &self {
             Self::NoCredential => (StatusCode::UNAUTHORIZED, ""),
             // A denial of the credential by a plugin is answered like an unknown credential.
             Self::UnknownCredential
             | Self::Refused(Refusal::Denied(Denial { class: DenialClass::Unauthorized, .. })) => {
-                if is_browser {
+                if is_in_path {
                     (StatusCode::NOT_FOUND, UNKNOWN_ID)
                 } else {
                     (StatusCode::UNAUTHORIZED, UNKNOWN_KEY)
@@ -178,11 +178,12 @@ mod tests {
                 Rejection::Busy => Rejection::Busy,
                 Rejection::Overloaded => Rejection::Overloaded,
             };
-            assert_eq!(again().into_response(SdkKind::Server).status(), key_status, "{rejection}");
-            assert_eq!(again().into_response(SdkKind::Browser).status(), id_status, "{rejection}");
+            assert_eq!(again().into_response(Credential::Authorization).status(), key_status, "{rejection}");
+            assert_eq!(again().into_response(Credential::EnvironmentId).status(), id_status, "{rejection}");
+            assert_eq!(again().into_response(Credential::HeaderOrQuery).status(), key_status, "V006: {rejection}");
         }
         let limited = Denial { retry_after: Some(7), ..Denial::new("gate".into(), DenialClass::RateLimited) };
-        let response = Rejection::from(Refusal::Denied(limited)).into_response(SdkKind::Server);
+        let response = Rejection::from(Refusal::Denied(limited)).into_response(Credential::Authorization);
         let seconds: u32 = response.headers()["retry-after"].to_str().unwrap().parse().unwrap();
         assert!((7..=10).contains(&seconds), "{seconds}");
     }

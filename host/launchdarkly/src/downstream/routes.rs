@@ -7,9 +7,9 @@ mod route;
 
 use yardarm_vendor::routes::table;
 
-use self::RouteMethod::{Get, Post, Report};
+use self::RouteMethod::{Get, Post, PostOrReport, Report};
 pub(super) use self::route::{Audience, Credential, Route, RouteMethod};
-use self::route::{browser, mobile, open, server};
+use self::route::{browser, client, mobile, open, server};
 
 /// The function of a route. One handler serves each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +26,7 @@ pub(crate) enum RouteId {
     ServerPollFlag,
     ServerPollSegment,
     ServerPollObjects,
+    ServerPollEverything,
     ServerEvaluate,
     ServerEvaluateReport,
     ServerEvents,
@@ -42,6 +43,10 @@ pub(crate) enum RouteId {
     ClientStreamReport,
     ClientEvaluate,
     ClientEvaluateReport,
+    ClientEvaluateObjects,
+    ClientEvaluateObjectsBody,
+    ClientStreamObjects,
+    ClientStreamObjectsBody,
     ClientGoals,
     ClientEvents,
     ClientDiagnostic,
@@ -69,6 +74,8 @@ pub(super) const ROUTES: &[Route] = &[
     server(Post, "/diagnostic", RouteId::ServerDiagnostic),         // 12
     server(Get, "/sdk/poll", RouteId::ServerPollObjects).with_fdv2(),
     server(Get, "/sdk/stream", RouteId::ServerStreamObjects).with_fdv2(),
+    // Not in the reference, but SDKs fall back to it.
+    server(Get, "/sdk/latest-all", RouteId::ServerPollEverything),
     // The reference does not count this one.
     mobile(Get, "/mping", RouteId::MobileStreamPing).uncounted(), // 13
     mobile(Get, "/meval/{context}", RouteId::MobileStream),       // 14
@@ -95,6 +102,10 @@ pub(super) const ROUTES: &[Route] = &[
     browser(Post, "/events/bulk/{envId}", RouteId::ClientEvents), // 32
     browser(Post, "/events/diagnostic/{envId}", RouteId::ClientDiagnostic), // 33
     browser(Get, "/a/{envId}.gif", RouteId::ClientPixel),     // 34
+    client(Get, "/sdk/poll/eval/{context}", RouteId::ClientEvaluateObjects),
+    client(PostOrReport, "/sdk/poll/eval", RouteId::ClientEvaluateObjectsBody),
+    client(Get, "/sdk/stream/eval/{context}", RouteId::ClientStreamObjects),
+    client(PostOrReport, "/sdk/stream/eval", RouteId::ClientStreamObjectsBody),
     // Four paths are on two templates: the variable is a context for servers and an environment ID for browsers.
     server(Get, "/sdk/evalx/contexts/{context}", RouteId::ServerEvaluate).at("/sdk/evalx/contexts/context"),
     browser(Report, "/sdk/evalx/{envId}/context", RouteId::ClientEvaluateReport).at("/sdk/evalx/contexts/context"),
@@ -123,6 +134,7 @@ impl RouteId {
             Self::ServerPollFlag => "server.poll.flag",
             Self::ServerPollSegment => "server.poll.segment",
             Self::ServerPollObjects => "server.poll.objects",
+            Self::ServerPollEverything => "server.poll.everything",
             Self::ServerEvaluate | Self::ServerEvaluateReport => "server.evaluate",
             Self::ServerEvents => "server.events",
             Self::ServerDiagnostic => "server.diagnostic",
@@ -134,6 +146,8 @@ impl RouteId {
             Self::ClientStreamPing => "client.stream.ping",
             Self::ClientStream | Self::ClientStreamReport => "client.stream",
             Self::ClientEvaluate | Self::ClientEvaluateReport => "client.evaluate",
+            Self::ClientEvaluateObjects | Self::ClientEvaluateObjectsBody => "client.evaluate.objects",
+            Self::ClientStreamObjects | Self::ClientStreamObjectsBody => "client.stream.objects",
             Self::ClientGoals => "client.goals",
             Self::ClientEvents => "client.events",
             Self::ClientDiagnostic => "client.diagnostic",
@@ -143,7 +157,14 @@ impl RouteId {
 
     /// Returns whether requests count as polls under the names of LaunchDarkly's relay.
     pub(super) const fn is_poll(self) -> bool {
-        matches!(self, Self::ServerPollFlags | Self::ServerPollFlag | Self::ServerPollSegment | Self::ServerPollObjects)
+        matches!(
+            self,
+            Self::ServerPollFlags
+                | Self::ServerPollFlag
+                | Self::ServerPollSegment
+                | Self::ServerPollObjects
+                | Self::ServerPollEverything
+        )
     }
 }
 

@@ -19,7 +19,7 @@ use super::evaluation::evaluation_request;
 use super::rejection::Rejection;
 use crate::data::Channel;
 use crate::environments::Lookup;
-use crate::evaluation::{ClientContext, EvaluationRequest};
+use crate::evaluation::{ClientContext, EvaluationRequest, ResultFormat};
 
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
@@ -46,7 +46,7 @@ pub(super) async fn from_path(
     uri: Uri,
 ) -> Response {
     match context::from_path(&downstream, &caller, uri.query(), &variables) {
-        Ok(context) => open_client_stream(&downstream, caller, uri.query(), context).await,
+        Ok(context) => open_client_stream(&downstream, caller, uri.query(), context, ResultFormat::Evalx).await,
         Err(rejection) => unbuffered(rejection),
     }
 }
@@ -55,7 +55,7 @@ pub(super) async fn from_path(
 pub(super) async fn from_body(State(downstream): State<Arc<Downstream>>, caller: Caller, request: Request) -> Response {
     let query = request.uri().query().map(str::to_owned);
     match context::from_body(&downstream, &caller, request).await {
-        Ok(context) => open_client_stream(&downstream, caller, query.as_deref(), context).await,
+        Ok(context) => open_client_stream(&downstream, caller, query.as_deref(), context, ResultFormat::Evalx).await,
         Err(rejection) => unbuffered(rejection),
     }
 }
@@ -74,25 +74,32 @@ impl StreamKind {
     ///
     /// # Errors
     /// When a required plugin could not add attributes to the context.
-    async fn about(caller: &Caller, query: Option<&str>, context: ClientContext) -> Result<Self, HookFailure> {
+    async fn about(
+        caller: &Caller,
+        query: Option<&str>,
+        context: ClientContext,
+        format: ResultFormat,
+    ) -> Result<Self, HookFailure> {
         // A user without a key may open a stream, but cannot be evaluated, so it has no results.
         let has_results = caller.environment.evaluated_streams.is_some() && !context.has_empty_key();
         Ok(match context.kept().filter(|_| has_results) {
-            Some(context) => Self::Results(evaluation_request(caller, query, context).await?),
+            Some(context) => Self::Results(evaluation_request(caller, query, context, format).await?),
             None => Self::Changes(Channel::Ping),
         })
     }
 }
 
-async fn open_client_stream(
+/// Opens the stream of a client with `context`, whose results, if it is sent any, have the form `format`.
+pub(super) async fn open_client_stream(
     downstream: &Downstream,
     caller: Caller,
     query: Option<&str>,
     context: ClientContext,
+    format: ResultFormat,
 ) -> Response {
-    match StreamKind::about(&caller, query, context).await {
+    match StreamKind::about(&caller, query, context, format).await {
         Ok(kind) => open_stream(downstream, caller, kind),
-        Err(failure) => Rejection::Refused(failure.into()).into_response(caller.kind),
+        Err(failure) => Rejection::Refused(failure.into()).into_response(caller.place),
     }
 }
 
@@ -118,7 +125,7 @@ pub(super) fn open(
     channel: usize,
     start: Start,
 ) -> Response {
-    let kind = caller.kind;
+    let (kind, place) = (caller.kind, caller.place);
     let lifetime = downstream.config.max_client_connection_time;
     let is_known = |facts: &RequestFacts| {
         let (environments, filter) = (&downstream.environments, &caller.environment.filter);
@@ -131,7 +138,7 @@ pub(super) fn open(
     };
     let guard = match stream_response::register(&downstream.streams, caller.request, lifetime, is_known) {
         Ok(guard) => guard,
-        Err(rejection) => return rejection.into_response(kind),
+        Err(rejection) => return rejection.into_response(place),
     };
     let guard = match &downstream.compat_metrics {
         None => guard,
@@ -162,7 +169,7 @@ fn head() -> HeaderMap {
 }
 
 /// Rejections on stream routes have this header too.
-fn unbuffered(rejection: ContextRejection) -> Response {
+pub(super) fn unbuffered(rejection: ContextRejection) -> Response {
     let mut response = rejection.into_response();
     response.headers_mut().insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
     response

@@ -2,7 +2,8 @@
 //!
 //! Clients apply a `patch` or `delete` only if its version is higher than that of their flag or tombstone; a result changes
 //! without a new version when a segment or prerequisite does. A `put` is always applied. So each step is one `put` unless
-//! every `patch` and `delete` is certain to be applied.
+//! every `patch` and `delete` is certain to be applied. Objects of the second version of the delivery protocol are always
+//! applied.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,6 +13,8 @@ use yardarm_core::{Applied, Dataset};
 
 use super::results::GroupResults;
 use crate::data::render::write_text;
+use crate::evaluation::ResultFormat;
+use crate::evaluation::result_format::write_delete as write_object_delete;
 
 /// Events of one step; with more of them a `put` is sent.
 pub(super) const MOST_EVENTS: usize = 16;
@@ -52,7 +55,10 @@ impl Delta {
     ) -> Self {
         let put = new.put().clone();
         let parts = (keys.len() <= MOST_EVENTS && !old.has_aliases() && !new.has_aliases())
-            .then(|| parts(old, new, keys, tombstones))
+            .then(|| match new.format() {
+                ResultFormat::Evalx => parts(old, new, keys, tombstones),
+                ResultFormat::Objects => Some(objects(old, new, keys)),
+            })
             .flatten()
             // Both are one allocation that is sent as it is, so their sizes can be compared.
             .filter(|parts| parts.chunk().len() < put.chunk().len());
@@ -83,6 +89,23 @@ fn parts(old: &GroupResults, new: &GroupResults, keys: &[Arc<str>], tombstones: 
         }
     });
     (is_news && tombstones.0.len() <= MOST_TOMBSTONES).then_some(frame)
+}
+
+/// `put-object` and `delete-object` for the flags with `keys`, and the state that they lead to. Clients apply them whatever
+/// the version.
+fn objects(old: &GroupResults, new: &GroupResults, keys: &[Arc<str>]) -> Frame {
+    Frame::build(256, |out| {
+        for key in keys {
+            let entry = new.entry(key);
+            if entry.is_empty() {
+                let version = new.version(key).or_else(|| old.version(key)).unwrap_or(1);
+                write_event("delete-object", out, |out| write_object_delete(key, version, out));
+            } else {
+                out.extend_from_slice(entry);
+            }
+        }
+        new.format().write_end(new.snapshot().data(), out);
+    })
 }
 
 /// The entry with its key inside: `"KEY":{…}` becomes `{"key":"KEY",…}`.

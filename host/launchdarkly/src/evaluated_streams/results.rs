@@ -10,21 +10,24 @@ use yardarm_core::sse::Frame;
 use yardarm_launchdarkly_eval::evaluation::{Audience, Evaluated, Replaced, Ruleset, evaluate_each, evaluate_these};
 
 use crate::data::FlagData;
-use crate::evaluation::{Edits, EvaluationRequest, Visibility};
+use crate::evaluation::{Edits, EvaluationRequest, ResultFormat, Visibility};
 
-/// Offset of the first entry in the payload of a `put`: after `event: put`, a line end, `data: ` and `{`.
-const START: usize = 18;
 /// Room for the entry of an ordinary flag.
 const BYTES_PER_FLAG: usize = 96;
+/// Room for what is around the entries.
+const ROOM_AROUND: usize = 32;
 
-/// The results of all flags that are visible to a client, rendered as a `put`.
+/// The results of all flags that are visible to a client, rendered as the first event or events of a stream.
 pub(super) struct GroupResults {
     snapshot: Arc<Snapshot<FlagData>>,
     audience: Audience,
+    format: ResultFormat,
     put: Frame,
     /// The bytes of `put`.
     payload: Bytes,
-    /// End of each entry, relative to [`START`], in the order in which the ruleset lists visible flags. Entries that
+    /// Offset of the first entry in them.
+    start: usize,
+    /// End of each entry, relative to `start`, in the order in which the ruleset lists visible flags. Entries that
     /// plugins hide are empty.
     ends: Vec<usize>,
     /// Plugins edited the results, so the entry of a flag may depend on all data.
@@ -53,6 +56,7 @@ pub(super) enum NextResults {
 /// Results that are being rendered.
 struct Draft<'a> {
     out: &'a mut Vec<u8>,
+    separator: &'static [u8],
     start: usize,
     ends: Vec<usize>,
     has_aliases: bool,
@@ -66,7 +70,7 @@ impl GroupResults {
         edits: Option<&Edits>,
     ) -> Self {
         let capacity = BYTES_PER_FLAG * snapshot.data().items().flags.len();
-        let with_reasons = evaluation_request.with_reasons;
+        let (with_reasons, format) = (evaluation_request.with_reasons, evaluation_request.format);
         let results = Self::write(Arc::clone(&snapshot), evaluation_request, edits.is_some(), capacity, |draft| {
             let mut index = 0;
             evaluate_each(snapshot.data().ruleset(), &evaluation_request.request(), &mut |evaluated| {
@@ -75,12 +79,12 @@ impl GroupResults {
                 draft.has_aliases |= is_alias(&evaluated);
                 draft.push(|out| {
                     if let Visibility::Shown(replaced) = shown {
-                        evaluated.write_entry(replaced, with_reasons, out);
+                        format.write_entry(&evaluated, replaced, with_reasons, out);
                     }
                 });
             });
-            for entry in edits.into_iter().flat_map(|edits| edits.added_entries(with_reasons)) {
-                draft.push(|out| out.extend_from_slice(&entry));
+            for added in edits.into_iter().flat_map(Edits::added) {
+                draft.push(|out| format.write_added(&added, with_reasons, out));
             }
         });
         Self { has_added: edits.is_some_and(Edits::has_added), ..results }
@@ -117,7 +121,8 @@ impl GroupResults {
         let mut all: Vec<_> = keys.iter().map(unseen).collect();
         evaluate_these(snapshot.data().ruleset(), &evaluation_request.request(), keys, &mut |index, evaluated| {
             if let Some(fresh) = all.get_mut(index) {
-                evaluated.write_entry(Replaced::default(), evaluation_request.with_reasons, &mut fresh.entry);
+                let (with_reasons, entry) = (evaluation_request.with_reasons, &mut fresh.entry);
+                self.format.write_entry(&evaluated, Replaced::default(), with_reasons, entry);
                 fresh.is_alias = is_alias(&evaluated);
             }
         });
@@ -160,8 +165,8 @@ impl GroupResults {
 
     /// These results with the bytes of equal results that streams hold already.
     pub(super) fn with_bytes_of(self, other: Self) -> Self {
-        debug_assert_eq!(self.payload, other.payload, "the same view");
-        Self { put: other.put, payload: other.payload, ..self }
+        debug_assert_eq!(self.text(), other.text(), "the same view");
+        Self { put: other.put, payload: other.payload, start: other.start, ..self }
     }
 
     /// The evaluated data.
@@ -174,7 +179,18 @@ impl GroupResults {
         &self.put
     }
 
-    /// The entry of a flag, `"key":{…}`; empty if it is hidden.
+    /// The form of the results.
+    pub(super) fn format(&self) -> ResultFormat {
+        self.format
+    }
+
+    /// All entries.
+    fn text(&self) -> &[u8] {
+        let end = self.start + self.ends.last().copied().unwrap_or(0);
+        self.payload.get(self.start..end).unwrap_or_default()
+    }
+
+    /// The entry of a flag, a property `"key":{…}` or an event; empty if it is hidden.
     pub(super) fn entry(&self, key: &str) -> &[u8] {
         let position = self.ruleset().visible_position(key, self.audience);
         position.ok().and_then(|index| self.payload.get(self.range(index))).unwrap_or_default()
@@ -184,7 +200,7 @@ impl GroupResults {
     pub(super) fn differences(&self, next: &Self, most: usize) -> Vec<Arc<str>> {
         let mut keys = Vec::new();
         // After a reconnect upstream sends all data again, which usually is equal.
-        if self.payload == next.payload {
+        if self.text() == next.text() {
             return keys;
         }
         let (mut old, mut new) = (self.entries().peekable(), next.entries().peekable());
@@ -220,7 +236,7 @@ impl GroupResults {
 
     /// Whether the results differ from `next` in entries that plugins added, which have no versions.
     pub(super) fn differs_in_added(&self, next: &Self) -> bool {
-        (self.has_added || next.has_added) && self.payload != next.payload
+        (self.has_added || next.has_added) && self.text() != next.text()
     }
 
     /// Whether one property of the `put` may stand for two flags, or for one with another key.
@@ -235,31 +251,33 @@ impl GroupResults {
         capacity: usize,
         fill: impl FnOnce(&mut Draft<'_>),
     ) -> Self {
-        let (mut ends, mut has_aliases) = (Vec::new(), false);
-        let put = Frame::event("put", capacity + 2, |out| {
-            out.push(b'{');
-            let start = out.len();
-            let mut draft = Draft { out, start, ends: Vec::new(), has_aliases: false };
+        let format = evaluation_request.format;
+        let (mut ends, mut has_aliases, mut start) = (Vec::new(), false, 0);
+        let put = Frame::build(capacity + ROOM_AROUND, |out| {
+            let base = out.len();
+            format.write_start(snapshot.data(), out);
+            start = out.len() - base;
+            let (start, separator) = (out.len(), format.separator());
+            let mut draft = Draft { out, separator, start, ends: Vec::new(), has_aliases: false };
             fill(&mut draft);
             (ends, has_aliases) = (draft.ends, draft.has_aliases);
-            out.push(b'}');
+            format.write_end(snapshot.data(), out);
         });
         ends.shrink_to_fit();
-        let payload = put.payload();
-        let audience = evaluation_request.request().audience;
-        Self { snapshot, audience, put, payload, ends, is_edited, has_added: false, has_aliases }
+        let (payload, audience) = (put.payload(), evaluation_request.request().audience);
+        Self { snapshot, audience, format, put, payload, start, ends, is_edited, has_added: false, has_aliases }
     }
 
     fn ruleset(&self) -> &Ruleset {
         self.snapshot.data().ruleset()
     }
 
-    /// Range of an entry in the payload, without the comma before it.
+    /// Range of an entry in the payload, without the separator before it.
     fn range(&self, index: usize) -> Range<usize> {
         let before = index.checked_sub(1).and_then(|it| self.ends.get(it)).copied().unwrap_or(0);
         let end = self.ends.get(index).copied().unwrap_or(before);
-        let comma = usize::from(before > 0 && end > before);
-        START + before + comma..START + end
+        let separator = if before > 0 && end > before { self.format.separator().len() } else { 0 };
+        self.start + before + separator..self.start + end
     }
 }
 
@@ -268,7 +286,7 @@ impl Draft<'_> {
     fn push(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let before = self.out.len();
         if before > self.start {
-            self.out.push(b',');
+            self.out.extend_from_slice(self.separator);
         }
         let start = self.out.len();
         write(self.out);
@@ -283,11 +301,11 @@ impl Draft<'_> {
         let Some(last) = entries.end.checked_sub(1).filter(|last| *last >= entries.start) else { return };
         let (from, to) = (results.range(entries.start).start, results.range(last).end);
         if self.out.len() > self.start {
-            self.out.push(b',');
+            self.out.extend_from_slice(self.separator);
         }
         let place = self.out.len() - self.start;
         self.out.extend_from_slice(&results.payload[from..to]);
-        self.ends.extend(results.ends[entries].iter().map(|end| START + end - from + place));
+        self.ends.extend(results.ends[entries].iter().map(|end| results.start + end - from + place));
     }
 }
 

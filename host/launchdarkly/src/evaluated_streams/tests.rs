@@ -21,6 +21,7 @@ use super::delta::MOST_EVENTS;
 use super::worker::GroupWorker;
 use super::*;
 use crate::data::{Change, Item};
+use crate::evaluation::ResultFormat;
 use crate::identity::SdkKind;
 
 const ADA: &str = r#"{"kind":"user","key":"ada"}"#;
@@ -34,6 +35,7 @@ fn evaluation_request(context: &str, kind: SdkKind, with_reasons: bool) -> Evalu
         enrichment: 0,
         kind,
         with_reasons,
+        format: ResultFormat::Evalx,
         memberships: None,
     }
 }

@@ -16,6 +16,7 @@ use yardarm_launchdarkly_eval::evaluation::{
 };
 
 use super::client_context::ClientContext;
+use super::result_format::ResultFormat;
 use crate::data::FlagData;
 use crate::identity::SdkKind;
 use crate::store::EnvironmentStore;
@@ -30,6 +31,7 @@ pub(crate) struct EvaluationRequest {
     pub(crate) enrichment: u64,
     pub(crate) kind: SdkKind,
     pub(crate) with_reasons: bool,
+    pub(crate) format: ResultFormat,
     /// The Big Segments of the context that flags refer to; `None` without a lookup.
     pub(crate) memberships: Option<Arc<Memberships>>,
 }
@@ -50,6 +52,9 @@ pub(crate) struct Edits {
     changes: HashMap<usize, ResultChange>,
     added: Vec<ViewedResult>,
 }
+
+/// A result that plugins add.
+pub(crate) struct AddedResult<'a>(&'a ViewedResult);
 
 /// How a client receives a result.
 #[derive(Debug, Clone, Copy)]
@@ -118,7 +123,7 @@ impl EvaluationRequest {
         let mut text = Vec::new();
         self.context.write_json(&mut text);
         let mut hash = Sha256::new();
-        hash.update([self.kind as u8, u8::from(self.with_reasons)]);
+        hash.update([self.kind as u8, u8::from(self.with_reasons), self.format as u8]);
         hash.update(self.enrichment.to_le_bytes());
         hash.update(text.len().to_le_bytes());
         hash.update(&text);
@@ -173,22 +178,30 @@ impl Edits {
         !self.added.is_empty()
     }
 
-    /// Writes the entries of the results that plugins add, `"key":{…}`, one at a time.
-    pub(crate) fn added_entries(&self, with_reasons: bool) -> impl Iterator<Item = Vec<u8>> {
-        self.added.iter().map(move |result| {
-            let mut entry = serde_json::to_vec(&*result.flag).unwrap_or_default();
-            entry.extend_from_slice(br#":{"value":"#);
-            entry.extend_from_slice(&result.value);
-            if let Some(variation) = result.variation {
-                entry.extend_from_slice(format!(",\"variation\":{variation}").as_bytes());
-            }
-            if let Some(reason) = result.reason.as_ref().filter(|_| with_reasons) {
-                entry.extend_from_slice(br#","reason":"#);
-                entry.extend_from_slice(reason);
-            }
-            entry.push(b'}');
-            entry
-        })
+    /// The results that plugins add.
+    pub(crate) fn added(&self) -> impl Iterator<Item = AddedResult<'_>> {
+        self.added.iter().map(AddedResult)
+    }
+}
+
+impl AddedResult<'_> {
+    /// Name of the flag.
+    pub(crate) fn key(&self) -> &str {
+        &self.0.flag
+    }
+
+    /// Writes the result as an object.
+    pub(crate) fn write_object(&self, with_reasons: bool, out: &mut Vec<u8>) {
+        out.extend_from_slice(br#"{"value":"#);
+        out.extend_from_slice(&self.0.value);
+        if let Some(variation) = self.0.variation {
+            out.extend_from_slice(format!(",\"variation\":{variation}").as_bytes());
+        }
+        if let Some(reason) = self.0.reason.as_ref().filter(|_| with_reasons) {
+            out.extend_from_slice(br#","reason":"#);
+            out.extend_from_slice(reason);
+        }
+        out.push(b'}');
     }
 }
 
@@ -245,7 +258,9 @@ mod tests {
         let context = Context::parse(context.as_bytes()).expect(context);
         let request = RequestFacts::new(EnvironmentLabel::new("v", "e"), "client.evaluate", kind.as_str()).into();
         let context = Arc::new(context.into());
-        EvaluationRequest { request, context, enrichment: 0, kind, with_reasons, memberships: None }.fingerprint()
+        let format = ResultFormat::Evalx;
+        EvaluationRequest { request, context, enrichment: 0, kind, with_reasons, format, memberships: None }
+            .fingerprint()
     }
 
     #[test]

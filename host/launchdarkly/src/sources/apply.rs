@@ -199,7 +199,7 @@ impl Applier {
             && let Some(after) = self.writer.snapshot().filter(|_| is_newer)
         {
             let before = fdv2.snapshot();
-            let step = ObjectChange::new(before.as_deref().map(Snapshot::data), change, after.data().items());
+            let step = ObjectChange::new(before.as_deref().map(Snapshot::data), change, after.data());
             step.iter().for_each(|step| {
                 fdv2.update(step);
             });

@@ -3,6 +3,7 @@
 use yardarm_vendor::routes::{PathTemplate, RouteLine};
 
 use super::RouteId;
+use crate::downstream::cors::Cors;
 use crate::identity::SdkKind;
 
 /// One row of the route table.
@@ -28,6 +29,8 @@ pub(in crate::downstream) enum RouteMethod {
     Get,
     Post,
     Report,
+    /// Either, for requests whose body is a context.
+    PostOrReport,
 }
 
 /// The callers of a route.
@@ -35,8 +38,8 @@ pub(in crate::downstream) enum RouteMethod {
 pub(in crate::downstream) struct Audience {
     pub(in crate::downstream) kind: SdkKind,
     pub(in crate::downstream) credential: Credential,
-    /// Methods in CORS headers; `None` without CORS, and `OPTIONS` is no method of the route then.
-    pub(in crate::downstream) cors: Option<&'static str>,
+    /// `None` without CORS, and `OPTIONS` is no method of the route then.
+    pub(in crate::downstream) cors: Option<Cors>,
 }
 
 /// Where callers present their credential.
@@ -46,6 +49,8 @@ pub(in crate::downstream) enum Credential {
     Authorization,
     /// The variable [`ENVIRONMENT_ID`] of the path.
     EnvironmentId,
+    /// The header `Authorization`, or the query parameter `auth`: a mobile key or an environment ID.
+    HeaderOrQuery,
 }
 
 /// The variable of environment IDs.
@@ -74,9 +79,21 @@ pub(super) const fn browser(method: RouteMethod, path: &'static str, id: RouteId
         RouteMethod::Get => "GET,OPTIONS",
         RouteMethod::Post => "POST,OPTIONS",
         RouteMethod::Report => "REPORT,OPTIONS",
+        RouteMethod::PostOrReport => "POST,REPORT,OPTIONS",
     };
     let credential = Credential::EnvironmentId;
-    row(method, path, id, Some(Audience { kind: SdkKind::Browser, credential, cors: Some(cors) }))
+    row(method, path, id, Some(Audience { kind: SdkKind::Browser, credential, cors: Some(Cors::Path(cors)) }))
+}
+
+/// Creates a row for mobile SDKs and browsers with the second version of the delivery protocol.
+pub(super) const fn client(method: RouteMethod, path: &'static str, id: RouteId) -> Route {
+    let row = browser(method, path, id);
+    let cors = match row.audience {
+        Some(Audience { cors: Some(Cors::Path(methods)), .. }) => Some(Cors::Everywhere(methods)),
+        _ => None,
+    };
+    let credential = Credential::HeaderOrQuery;
+    Route { audience: Some(Audience { kind: SdkKind::Browser, credential, cors }), ..row }.with_fdv2()
 }
 
 const fn row(method: RouteMethod, path: &'static str, id: RouteId, audience: Option<Audience>) -> Route {
@@ -92,6 +109,7 @@ impl RouteMethod {
             Self::Get => "GET",
             Self::Post => "POST",
             Self::Report => "REPORT",
+            Self::PostOrReport => "POST,REPORT",
         }
     }
 }
@@ -128,6 +146,9 @@ impl Route {
             return None;
         }
         let (sdks, credential) = match self.audience.map(|it| it.kind) {
+            Some(_) if self.audience.is_some_and(|it| it.credential == Credential::HeaderOrQuery) => {
+                ("mobile and browser", "mobile key or environment ID in `Authorization` or `auth`")
+            }
             None => ("all callers", "none"),
             Some(SdkKind::Server) => ("server-side", "SDK key in `Authorization`"),
             Some(SdkKind::Mobile) => ("mobile", "mobile key in `Authorization`"),
@@ -135,7 +156,7 @@ impl Route {
         };
         Some(RouteLine {
             path: self.template,
-            methods: self.audience.and_then(|it| it.cors).unwrap_or(self.method.as_str()),
+            methods: self.audience.and_then(|it| it.cors).map_or(self.method.as_str(), Cors::methods),
             id: self.audience.map(|_| self.id.as_str()),
             sdks: if self.needs_fdv2 { format!("{sdks}, with `launchdarkly.fdv2`") } else { sdks.to_owned() },
             credential,
