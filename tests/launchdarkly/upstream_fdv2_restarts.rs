@@ -1,6 +1,7 @@
 //! The state of data received by FDv2 outlives the process, also a killed one: the next one requests changes only.
 
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -60,8 +61,12 @@ impl Place {
         .await;
     }
 
-    fn is_on_disk(&self, text: &str) -> bool {
-        has_text(&self.dir.path().join("data/store.redb"), text)
+    /// Waits until a text is committed.
+    async fn waits_for(&self, text: &str) {
+        let file = self.dir.path().join("data/store.redb");
+        until("the text on disk", || has_text(&file, text)).await;
+        // The text is written a moment before the commit.
+        tokio::time::sleep(Duration::from_millis(300)).await;
     }
 }
 
@@ -82,7 +87,7 @@ async fn a_killed_gateway_continues_from_its_last_state() {
     let place = Place::new().await;
     let program = place.start(place.setup("fdv2")).await;
     place.cloud.patches(SDK_KEY, &flag("plain", 4));
-    until("the state on disk", || place.is_on_disk("(p:fake:2)")).await;
+    place.waits_for("(p:fake:2)").await;
     place.kill(program).await;
     let requests = paths(&place.cloud, POLL).len();
 
@@ -110,7 +115,7 @@ async fn a_state_of_other_data_is_not_used() {
     place.cloud.puts(OTHER_KEY, &some_data());
     let polls = || paths(&place.cloud, POLL);
     let program = place.start(place.setup("fdv2")).await;
-    until("the state on disk", || place.is_on_disk("(p:fake:1)")).await;
+    place.waits_for("(p:fake:1)").await;
     place.kill(program).await;
     assert_eq!(polls(), [POLL]);
 
@@ -118,7 +123,7 @@ async fn a_state_of_other_data_is_not_used() {
     let program = place.start(place.setup("fdv1")).await;
     program.wait_until_ready().await;
     place.cloud.patches(SDK_KEY, &flag("unnamed", 4));
-    until("the change on disk", || place.is_on_disk("\"unnamed\"")).await;
+    place.waits_for("\"unnamed\"").await;
     place.kill(program).await;
     let program = place.start(place.setup("fdv2")).await;
     program.wait_until_ready().await;

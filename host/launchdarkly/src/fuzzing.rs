@@ -16,7 +16,7 @@ pub fn transfer(events: &[(&str, &str)], body: &str) {
     let mut transfer = Transfer::new(false);
     let mut items = None;
     for (name, data) in events {
-        let Ok(step) = data::transfer::parse(name, *data).and_then(|it| transfer.push(it)) else { break };
+        let Ok(step) = data::transfer::parse(name, *data).and_then(|it| transfer.push(it, data.len())) else { break };
         if let Step::Complete(set) = step {
             items = Some(set.merged(items.as_ref()));
         }

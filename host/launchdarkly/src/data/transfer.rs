@@ -20,7 +20,7 @@ use super::message::{MessageError, RefusedItem};
 const MAX_SELECTOR: usize = 2048;
 /// Largest transfer, in bytes: as large as the largest event of a stream.
 const MAX_TRANSFER: usize = 128 << 20;
-/// What an object takes besides its JSON, in bytes.
+/// What an object takes besides the data of its event, in bytes.
 const OBJECT_OVERHEAD: usize = 512;
 
 /// Log lines about transfers that the service breaks off.
@@ -79,6 +79,8 @@ pub(crate) struct Transfer {
     mode: Option<Mode>,
     /// Whether the receiver has the data that changes refer to.
     has_base: bool,
+    /// Whether the service has discarded objects since the intent.
+    has_discarded: bool,
     items: Vec<Item>,
     refused: Vec<RefusedItem>,
     /// Memory of what was collected, in bytes.
@@ -106,30 +108,33 @@ impl Selector {
 impl Transfer {
     /// The state of a connection that was requested with a `basis` or without one.
     pub(crate) fn new(has_basis: bool) -> Self {
-        Self { mode: None, has_base: has_basis, items: Vec::new(), refused: Vec::new(), size: 0 }
+        Self { mode: None, has_base: has_basis, has_discarded: false, items: Vec::new(), refused: Vec::new(), size: 0 }
     }
 
-    /// Processes one event.
+    /// Processes one event. `size` is that of its data in bytes, all of which an object keeps in memory.
     ///
     /// # Errors
     /// When the event is not valid at this place. The connection should be closed then.
-    pub(crate) fn push(&mut self, event: TransferEvent) -> Result<Step, TransferError> {
+    pub(crate) fn push(&mut self, event: TransferEvent, size: usize) -> Result<Step, TransferError> {
         match event {
             TransferEvent::Intent(intent) => return self.begin(intent),
             // SDKs ignore objects before an intent, too.
             TransferEvent::Object(_) | TransferEvent::Refused(_) if self.mode.is_none() => (),
             TransferEvent::Object(item) => {
-                self.grow(item.json().len())?;
+                self.grow(size)?;
                 self.items.push(item);
             }
             TransferEvent::Refused(refused) => {
-                self.grow(refused.problem.len())?;
+                self.grow(size)?;
                 self.refused.push(refused);
             }
             TransferEvent::Transferred(selector) => {
                 let is_full = self.mode.replace(Mode::Changes).ok_or(TransferError::NoIntent)? == Mode::Everything;
-                self.has_base = true;
-                self.size = 0;
+                // All data is not replaced by nothing because of an error of the service.
+                if is_full && self.has_discarded && self.items.is_empty() {
+                    return Err(TransferError::Incomplete);
+                }
+                (self.has_base, self.has_discarded, self.size) = (true, false, 0);
                 let (items, refused) = (std::mem::take(&mut self.items), std::mem::take(&mut self.refused));
                 return Ok(Step::Complete(ChangeSet { is_full, items, refused, selector }));
             }
@@ -138,6 +143,7 @@ impl Transfer {
                     tracing::warn!(reason, suppressed, "upstream discards the objects that it has sent");
                 }
                 self.discard();
+                self.has_discarded = true;
             }
             TransferEvent::Goodbye(goodbye) => return Ok(Step::Goodbye(goodbye)),
             TransferEvent::Other => (),
@@ -147,6 +153,7 @@ impl Transfer {
 
     fn begin(&mut self, intent: Intent) -> Result<Step, TransferError> {
         self.discard();
+        self.has_discarded = false;
         if intent != Intent::Everything && !self.has_base {
             return Err(TransferError::NoBasis);
         }
@@ -158,8 +165,8 @@ impl Transfer {
         (self.items, self.refused, self.size) = (Vec::new(), Vec::new(), 0);
     }
 
-    fn grow(&mut self, length: usize) -> Result<(), TransferError> {
-        self.size += length + OBJECT_OVERHEAD;
+    fn grow(&mut self, size: usize) -> Result<(), TransferError> {
+        self.size += size + OBJECT_OVERHEAD;
         if self.size > MAX_TRANSFER { Err(TransferError::TooLarge) } else { Ok(()) }
     }
 }
@@ -172,8 +179,8 @@ impl Transfer {
 pub(crate) fn poll(body: String, has_basis: bool) -> Result<Vec<Step>, TransferError> {
     let mut transfer = Transfer::new(has_basis);
     let mut steps = Vec::new();
-    event::parse_poll(body, |event| {
-        match transfer.push(event)? {
+    event::parse_poll(body, |event, size| {
+        match transfer.push(event, size)? {
             Step::Pending => (),
             step => steps.push(step),
         }

@@ -118,22 +118,23 @@ pub(crate) fn parse(name: &str, data: impl Into<String>) -> Result<TransferEvent
     }
 }
 
-/// Parses the body of a poll and calls `take` with each event.
+/// Parses the body of a poll and calls `take` with each event and the size of its data in bytes.
 ///
 /// # Errors
 /// When an event is malformed, or `take` fails.
 pub(super) fn parse_poll(
     body: String,
-    mut take: impl FnMut(TransferEvent) -> Result<(), TransferError>,
+    mut take: impl FnMut(TransferEvent, usize) -> Result<(), TransferError>,
 ) -> Result<(), TransferError> {
     let message = shared(body);
     let poll: Poll<'_> = serde_json::from_slice(&message).map_err(MessageError::from)?;
     for PollEvent { event, data } in poll.events {
         let data = data.map_or("", RawValue::get);
-        take(match &*event {
+        let parsed = match &*event {
             "put-object" => object(&message, serde_json::from_str(data).map_err(MessageError::from)?)?,
             name => small(name, data)?,
-        })?;
+        };
+        take(parsed, data.len())?;
     }
     Ok(())
 }

@@ -36,7 +36,7 @@ impl Receiver {
 
     /// Receives an event; returns what it led to, or the error.
     fn receive(&mut self, name: &str, data: &str) -> Result<&'static str, String> {
-        let step = parse(name, data).and_then(|event| self.transfer.push(event));
+        let step = parse(name, data).and_then(|event| self.transfer.push(event, data.len()));
         Ok(match step.map_err(|error| error.to_string())? {
             Step::Pending => "pending",
             Step::UpToDate => "up to date",
@@ -122,6 +122,23 @@ fn malformed_events_and_events_out_of_order_are_errors() {
 }
 
 #[test]
+fn an_empty_environment_is_transferred_and_a_discarded_one_is_not() {
+    let mut receiver = Receiver::new();
+    receiver.receive("server-intent", &intent("xfer-full")).unwrap();
+    assert_eq!(receiver.receive("payload-transferred", &end("s")), Ok("complete"));
+    receiver.receive("server-intent", &intent("xfer-full")).unwrap();
+    receiver.receive("put-object", &put("a", 1)).unwrap();
+    receiver.receive("error", "").unwrap();
+    assert_eq!(receiver.receive("payload-transferred", &end("s")), Err("no complete transfer".to_owned()));
+    // Objects after the error are a transfer.
+    receiver.receive("server-intent", &intent("xfer-full")).unwrap();
+    receiver.receive("error", "").unwrap();
+    receiver.receive("put-object", &put("a", 1)).unwrap();
+    assert_eq!(receiver.receive("payload-transferred", &end("s")), Ok("complete"));
+    assert_eq!(receiver.live(), pairs(&[("a", 1)]));
+}
+
+#[test]
 fn an_object_that_cannot_be_used_leaves_the_present_one() {
     let mut receiver = Receiver::new();
     for code in ["xfer-full", "xfer-full", "xfer-changes"] {
@@ -150,12 +167,17 @@ fn a_tombstone_is_newer_than_its_item() {
 
 #[test]
 fn a_transfer_has_a_largest_size() {
-    let mut transfer = Transfer::new(true);
-    transfer.push(TransferEvent::Intent(Intent::Changes)).unwrap();
     let tombstone = || TransferEvent::Object(Item::tombstone(ItemKind::Flag, "a", 1));
-    let most = MAX_TRANSFER / OBJECT_OVERHEAD;
-    assert!((0..most).all(|_| transfer.push(tombstone()).is_ok()));
-    assert!(matches!(transfer.push(tombstone()), Err(TransferError::TooLarge)));
+    for size in [0, 1 << 20] {
+        let mut transfer = Transfer::new(true);
+        transfer.push(TransferEvent::Intent(Intent::Changes), 100).unwrap();
+        let most = MAX_TRANSFER / (OBJECT_OVERHEAD + size);
+        assert!((0..most).all(|_| transfer.push(tombstone(), size).is_ok()));
+        assert!(matches!(transfer.push(tombstone(), size), Err(TransferError::TooLarge)), "{size}");
+        // A new intent begins anew.
+        transfer.push(TransferEvent::Intent(Intent::Changes), 100).unwrap();
+        assert!(transfer.push(tombstone(), size).is_ok());
+    }
 }
 
 #[test]

@@ -131,6 +131,7 @@ impl Fdv2Task {
                 self.fdv1.reconnect.rebase(base);
             }
             let processed = match step {
+                Ok(Step::Pending) => Ok(false),
                 Ok(step) => Box::pin(self.take(step)).await,
                 Err(error) => Err(Fdv2Failure { error, fallback }),
             };

@@ -15,7 +15,7 @@ impl Setup {
         let mut transfer = Transfer::new(true);
         for (name, data) in [("server-intent", intent)].into_iter().chain(objects).chain([end]) {
             let event = transfer::parse(name, data.to_string()).expect("a valid event");
-            if let Step::Complete(set) = transfer.push(event).expect("an event in order") {
+            if let Step::Complete(set) = transfer.push(event, 100).expect("an event in order") {
                 self.applier.apply_change_set(set).await;
             }
         }

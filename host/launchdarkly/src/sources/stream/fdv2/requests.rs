@@ -133,13 +133,14 @@ impl Fdv2Requests {
 /// Parses an event and processes it.
 pub(super) async fn next_step(event: Event, transfer: &mut Transfer) -> Result<Step, ConnectionError> {
     let Event { event: name, data, .. } = event;
-    let parsed = if data.len() <= SHORT_MESSAGE {
+    let size = data.len();
+    let parsed = if size <= SHORT_MESSAGE {
         transfer::parse(&name, data)
     } else {
         let name = name.clone();
         blocking("upstream parser", move || transfer::parse(&name, data)).await?
     };
-    let step = parsed.and_then(|event| transfer.push(event));
+    let step = parsed.and_then(|event| transfer.push(event, size));
     step.map_err(|error| ConnectionError::message(&name, error.to_string()))
 }
 
