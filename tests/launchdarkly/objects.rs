@@ -40,6 +40,7 @@ async fn receives_group_end(sdk: &mut Sdk) -> (String, u64) {
 
 #[tokio::test]
 async fn a_poll_transfers_everything_or_answers_not_modified() {
+    // L267, L268, V008, V022, V023: all headers are compared, so that no response directs SDKs to FDv1.
     let gateway = setup().start().await;
     let state = state(&gateway).await;
     let event = |name: &str, data: Value| json!({"event": name, "data": data});

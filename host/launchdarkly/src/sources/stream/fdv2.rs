@@ -14,7 +14,9 @@ use tracing::Instrument;
 use yardarm_core::{InternalError, Supervised};
 use yardarm_vendor::upstream::{ConnectionError, connection_span};
 
-use self::requests::{Fdv2Failure, Fdv2Requests, FirstTransfer, OpenTransfer, fallback_time, next_step};
+use self::requests::{
+    FIRST_POLL_TIMEOUT, Fdv2Failure, Fdv2Requests, FirstTransfer, OpenTransfer, POLL_TIMEOUT, fallback_time, next_step,
+};
 use super::connection::{Switch, Switching, UpstreamConnection, UpstreamEvent};
 use super::{KEY_REPLACED, StreamTask, log_reconnection};
 use crate::config::Config;
@@ -70,7 +72,7 @@ impl Fdv2Task {
     async fn connect(&mut self) -> Fdv2Failure {
         self.fdv1.reconnect.mark_connecting();
         if !self.is_initialized {
-            match self.poll().await {
+            match self.poll(FIRST_POLL_TIMEOUT).await {
                 Ok(()) => (),
                 Err(failure) if failure.fallback.is_some() || is_unauthorized(&failure.error) => return failure,
                 Err(failure) => tracing::warn!(error = %failure.error, "the first poll failed, opening the stream"),
@@ -153,10 +155,10 @@ impl Fdv2Task {
     }
 
     /// Polls once, and applies the response.
-    async fn poll(&mut self) -> Result<(), Fdv2Failure> {
+    async fn poll(&mut self, timeout: Duration) -> Result<(), Fdv2Failure> {
         self.polled_at = Some(Instant::now());
         let basis = self.fdv1.applier.basis().cloned();
-        let polling = self.requests.clone().poll(self.fdv1.key.current().clone(), basis);
+        let polling = self.requests.clone().poll(self.fdv1.key.current().clone(), basis, timeout);
         let polling = async {
             tokio::select! {
                 polled = polling => polled,
@@ -224,7 +226,7 @@ impl Fdv2Task {
             if self.fdv1.pause(next.saturating_duration_since(Instant::now())).await {
                 return;
             }
-            let polled = self.poll().await;
+            let polled = self.poll(POLL_TIMEOUT).await;
             self.is_polling = polled.is_ok();
             match polled {
                 Ok(()) => (),

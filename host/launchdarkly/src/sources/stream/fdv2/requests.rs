@@ -15,8 +15,10 @@ use crate::data::transfer::{self, ChangeSet, Selector, Step, Transfer, TransferE
 use crate::identity::SdkKey;
 use crate::upstream::HttpClients;
 
-/// Time limit for a poll with its response.
-const POLL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time limit for the first poll with its response, which the stream waits for.
+pub(super) const FIRST_POLL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time limit for other polls.
+pub(super) const POLL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Largest response to a poll, in bytes: as large as the largest event of a stream.
 const MAX_POLL: usize = 128 << 20;
 /// How long FDv1 is used if the direction has no time, and the longest time that a direction may have.
@@ -82,8 +84,13 @@ impl Fdv2Requests {
     }
 
     /// Requests what has changed since `basis`.
-    pub(super) async fn poll(self, key: SdkKey, basis: Option<Selector>) -> Result<Polled, Fdv2Failure> {
-        let request = self.request(&self.http.requests, &self.poll_url, &key, basis.as_ref()).timeout(POLL_TIMEOUT);
+    pub(super) async fn poll(
+        self,
+        key: SdkKey,
+        basis: Option<Selector>,
+        timeout: Duration,
+    ) -> Result<Polled, Fdv2Failure> {
+        let request = self.request(&self.http.requests, &self.poll_url, &key, basis.as_ref()).timeout(timeout);
         let response = upstream::send(request).await.map_err(ConnectionError::from)?;
         let fallback = directed_fallback(response.headers());
         let steps = match response.status() {
