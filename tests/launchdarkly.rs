@@ -40,6 +40,10 @@ mod store_outages;
 mod stream_bytes;
 mod summaries;
 mod upstream;
+mod upstream_fdv2;
+mod upstream_fdv2_restarts;
+mod upstream_fdv2_sources;
+mod upstream_fdv2_store;
 mod versions;
 
 pub(crate) use self::evaluation::segment_of as context_segment;

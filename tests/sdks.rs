@@ -141,7 +141,7 @@ async fn the_node_sdk_and_an_evaluation_agree_on_every_flag() {
     gateway.stop().await;
 }
 
-/// L267 and L268, with a released SDK.
+/// L267, L268 and V029, with a released SDK and default settings of the gateway.
 async fn an_sdk_lives_on_objects(language: Language, reference: Language) {
     if !language.is_installed() {
         return;
@@ -178,6 +178,16 @@ async fn the_node_sdk_takes_objects_by_stream() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_node_sdk_takes_objects_by_poll_and_stream() {
     an_sdk_lives_on_objects(Language::NodeObjects("standard"), Language::Node).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_python_sdk_takes_objects_by_stream() {
+    an_sdk_lives_on_objects(Language::PythonObjects("streaming"), Language::Python).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_python_sdk_takes_objects_by_poll_and_stream() {
+    an_sdk_lives_on_objects(Language::PythonObjects("standard"), Language::Python).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,7 @@
 //! L231 to L233, U108 to U113, U115: segments whose members are in the database.
 
 mod operators;
+mod polls;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -40,6 +40,7 @@ async fn receives_group_end(sdk: &mut Sdk) -> (String, u64) {
 
 #[tokio::test]
 async fn a_poll_transfers_everything_or_answers_not_modified() {
+    // L267, L268, V008, V022, V023: all headers are compared, so that no response directs SDKs to FDv1.
     let gateway = setup().start().await;
     let state = state(&gateway).await;
     let event = |name: &str, data: Value| json!({"event": name, "data": data});
@@ -183,6 +184,7 @@ async fn everything_can_be_polled_with_a_tag() {
 
 #[tokio::test]
 async fn before_there_is_data_polls_are_rejected_and_streams_wait() {
+    // V025, V026
     let setup = Setup::new().set("launchdarkly.init_timeout", "50ms").without_waiting();
     let gateway = setup.set("launchdarkly.heartbeat_interval", "50ms").start().await;
     let mut sdk = gateway.opens_when_ready("/sdk/stream", SDK_KEY).await;
@@ -190,5 +192,9 @@ async fn before_there_is_data_polls_are_rejected_and_streams_wait() {
     gateway.answers_as("V026", poll(""), not_initialized()).await;
     gateway.answers_as("V026", Call::get("/sdk/latest-all").key(SDK_KEY), not_initialized()).await;
     gateway.upstream.puts(SDK_KEY, &some_data());
-    sdk.receives_event("server-intent").await;
+    let whole = sdk.receives_event("server-intent").await;
+    assert_eq!(whole["payloads"][0]["intentCode"], "xfer-full", "V025");
+    sdk.receives("put-object", put("flag", flag("plain", 3))).await;
+    sdk.receives("put-object", put("segment", segment("crew", 2))).await;
+    receives_group_end(&mut sdk).await;
 }

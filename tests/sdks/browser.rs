@@ -6,7 +6,7 @@ use yardarm_testkit::FakeLaunchDarkly;
 use super::client::{evaluated, lives_through_everything, open, secure_mode_holds, wait_until_sent};
 use super::driven::{Driven, Language};
 use super::{SOON, data, flag};
-use crate::running::{ENV_ID, Setup};
+use crate::running::{ENV_ID, SDK_KEY, Setup};
 
 const EVE: &str = r#"{"kind":"user","key":"eve"}"#;
 
@@ -45,6 +45,37 @@ async fn a_page_lives_through_everything(language: Language, uses_report: bool, 
     lived.gateway.eventually("the view of the page", has_seen).await;
     lived.client.close().await;
     lived.gateway.stop().await;
+}
+
+/// V020: the SDK with a data system, which polls and follows by FDv2.
+async fn a_page_lives_on_objects(streams: &str) {
+    if !Language::Browser.is_installed() {
+        return;
+    }
+    let cloud = FakeLaunchDarkly::start().await;
+    let setup = Setup::with(data()).set("launchdarkly.client_streams", streams);
+    let mut gateway = setup.cloud(&cloud).start().await;
+    let mut client = Driven::start(Language::Browser, &gateway.url(), ENV_ID).await;
+    let open = open(EVE, false, &json!({"dataSystem": {}}));
+    assert_eq!(client.answers(&open, "ready").await, true, "{streams}");
+    assert_eq!(client.answers("evaluate greeting", "value").await, "hello", "{streams}");
+    cloud.patches(SDK_KEY, &flag("greeting", 2, &json!("good morning")));
+    client.eventually_answers("evaluate greeting", "value", &json!("good morning")).await;
+    cloud.deletes(SDK_KEY, "/flags/rolled", 9);
+    client.eventually_answers("evaluate rolled", "value", &json!("default")).await;
+    // The gateway restarts, at the same address.
+    gateway = gateway.restarted().await;
+    cloud.patches(SDK_KEY, &flag("greeting", 3, &json!("good night")));
+    client.eventually_answers("evaluate greeting", "value", &json!("good night")).await;
+    let expected = [
+        ("GET /sdk/poll/eval/ey".to_owned(), true),
+        ("GET /sdk/stream/eval/ey".to_owned(), true),
+        (format!("GET /sdk/evalx/{ENV_ID}"), false),
+        (format!("GET /eval/{ENV_ID}"), false),
+    ];
+    wait_until_sent(&mut client, &expected).await;
+    client.close().await;
+    gateway.stop().await;
 }
 
 /// A page may send requests where its origin is allowed, and is blocked by the browser where another one is.
@@ -110,6 +141,16 @@ async fn the_legacy_browser_sdk_lives_through_everything_with_evaluated_streams(
     for uses_report in [false, true] {
         a_page_lives_through_everything(Language::LegacyBrowser, uses_report, &evaluated()).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_browser_sdk_takes_objects_after_pings() {
+    a_page_lives_on_objects("ping").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_browser_sdk_takes_objects_from_streams() {
+    a_page_lives_on_objects("evaluated").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

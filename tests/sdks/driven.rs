@@ -22,6 +22,8 @@ pub(crate) enum Language {
     /// The same with FDv2: `standard`, `streaming` or `polling`.
     NodeObjects(&'static str),
     Python,
+    /// The same with FDv2: `standard` or `streaming`.
+    PythonObjects(&'static str),
     Go,
     /// The same with FDv2: `standard` or `streaming`.
     GoObjects(&'static str),
@@ -68,7 +70,7 @@ impl Language {
             |script| (folder().join("python/.venv/bin/python"), vec![folder().join("python").join(script).into()]);
         let go = |program| (folder().join("go/bin").join(program), Vec::new());
         match self {
-            Self::Python => python("server.py"),
+            Self::Python | Self::PythonObjects(_) => python("server.py"),
             Self::Go | Self::GoObjects(_) => go("server"),
             Self::Rust => (folder().join("rust/target/debug/server"), Vec::new()),
             Self::Node | Self::NodeObjects(_) => node("server.mjs"),
@@ -85,7 +87,7 @@ impl Language {
     /// Returns further arguments after address and key.
     fn more_arguments(self) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = match self {
-            Self::NodeObjects(way) | Self::GoObjects(way) => vec![way.into()],
+            Self::NodeObjects(way) | Self::PythonObjects(way) | Self::GoObjects(way) => vec![way.into()],
             Self::LegacyBrowser => vec!["legacy".into()],
             Self::Browser => vec!["current".into()],
             Self::Node | Self::Python | Self::Go | Self::Rust | Self::NodeClient => Vec::new(),
@@ -105,7 +107,7 @@ impl Language {
     /// Returns whether `tests/sdks/install.sh` has run; in CI it must have.
     pub(crate) fn is_installed(self) -> bool {
         let mark = match self {
-            Self::Python | Self::HarnessPython => "python/.venv/.installed",
+            Self::Python | Self::PythonObjects(_) | Self::HarnessPython => "python/.venv/.installed",
             Self::Go | Self::GoObjects(_) | Self::HarnessGo => "go/bin/.installed",
             Self::Rust => "rust/target/.installed",
             _ => "node/node_modules/.installed",

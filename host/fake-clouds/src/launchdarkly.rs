@@ -3,6 +3,7 @@
 mod answers;
 mod big_segments;
 mod lists;
+mod transfers;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io::Read;
@@ -19,6 +20,8 @@ use tokio::net::TcpListener;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 
+pub use self::transfers::TransferAnswer;
+
 /// The fake service. Cheap to clone; it ends with the runtime.
 #[derive(Clone)]
 pub struct FakeLaunchDarkly {
@@ -33,6 +36,8 @@ struct Cloud {
     big_segments: HashMap<String, big_segments::Revisions>,
     /// Responses to the next stream requests, before the usual ones.
     next_streams: VecDeque<StreamAnswer>,
+    /// Responses to requests of FDv2.
+    transfers: transfers::Script,
     /// Whether every stream request is answered with 503.
     is_down: bool,
     /// Response to goal requests in place of the usual one.
@@ -61,6 +66,8 @@ struct Environment {
     /// Whether there is data to send; without it, a stream opens and stays silent.
     has_data: bool,
     events: broadcast::Sender<Sent>,
+    /// The same data by FDv2.
+    states: transfers::States,
 }
 
 /// What is sent on open streams.
@@ -169,6 +176,7 @@ impl FakeLaunchDarkly {
             list: None,
             has_data: false,
             events: broadcast::channel(4096).0,
+            states: transfers::States::default(),
         });
     }
 
@@ -184,6 +192,7 @@ impl FakeLaunchDarkly {
             environment.segments = map("segments");
             environment.has_data = true;
             environment.send(environment.put());
+            environment.states.replace(&environment.flags, &environment.segments);
         });
     }
 
@@ -196,6 +205,7 @@ impl FakeLaunchDarkly {
         self.with(sdk_key, |environment| {
             environment.flags.insert(key.clone(), flag.clone());
             environment.send(event("patch", &json!({"path": format!("/flags/{key}"), "data": flag})));
+            environment.states.change(vec![("flag", key, Some(flag.clone()))]);
         });
     }
 
@@ -208,6 +218,7 @@ impl FakeLaunchDarkly {
         self.with(sdk_key, |environment| {
             environment.segments.insert(key.clone(), segment.clone());
             environment.send(event("patch", &json!({"path": format!("/segments/{key}"), "data": segment})));
+            environment.states.change(vec![("segment", key, Some(segment.clone()))]);
         });
     }
 
@@ -216,8 +227,10 @@ impl FakeLaunchDarkly {
         self.with(sdk_key, |environment| {
             if let Some(key) = path.strip_prefix("/flags/") {
                 environment.flags.remove(key);
+                environment.states.change(vec![("flag", key.to_owned(), None)]);
             } else if let Some(key) = path.strip_prefix("/segments/") {
                 environment.segments.remove(key);
+                environment.states.change(vec![("segment", key.to_owned(), None)]);
             }
             environment.send(event("delete", &json!({"path": path, "version": version})));
         });
@@ -232,6 +245,7 @@ impl FakeLaunchDarkly {
     pub fn closes_streams(&self, sdk_key: &str) {
         self.with(sdk_key, |environment| {
             let _ = environment.events.send(Sent::Close);
+            environment.states.close();
         });
     }
 
@@ -246,6 +260,7 @@ impl FakeLaunchDarkly {
         cloud.is_down = true;
         for environment in cloud.environments.values() {
             let _ = environment.events.send(Sent::Close);
+            environment.states.close();
         }
     }
 
@@ -285,6 +300,12 @@ impl FakeLaunchDarkly {
     #[must_use]
     pub fn stream_requests(&self) -> Vec<Recorded> {
         self.requests().into_iter().filter(|it| it.method == Method::GET && it.is_stream()).collect()
+    }
+
+    /// Returns requests to a path, with any query.
+    #[must_use]
+    pub fn requests_to(&self, path: &str) -> Vec<Recorded> {
+        self.requests().into_iter().filter(|it| it.path.split('?').next() == Some(path)).collect()
     }
 
     /// Returns posts to a path.

@@ -7,4 +7,4 @@ mod launchdarkly;
 mod harness;
 
 pub use self::harness::{FakeHarness, HarnessAnswer};
-pub use self::launchdarkly::{FakeLaunchDarkly, Recorded, StreamAnswer};
+pub use self::launchdarkly::{FakeLaunchDarkly, Recorded, StreamAnswer, TransferAnswer};

@@ -40,6 +40,10 @@ settings! {
         pub base_uri: String as Url = "https://sdk.launchdarkly.com",
         /// Service that goals are fetched from. Follows `base_uri` if only that is set.
         pub client_side_base_uri: String as Url = "https://clientsdk.launchdarkly.com",
+        /// The version of the delivery protocol that flags are received by: `fdv1` streams, as LaunchDarkly's relay does up
+        /// to version 8, or `fdv2`, as it does since version 9: a poll of `base_uri`, then a stream, and polls while the
+        /// stream is not available. Environments with a payload filter always use `fdv1`.
+        pub upstream_protocol: UpstreamProtocol = "fdv1",
         /// Service that events are posted to.
         pub events_uri: String as Url = "https://events.launchdarkly.com",
         /// Whether events of SDKs are forwarded. If `false`, event posts are answered 503, as by LaunchDarkly's relay.
@@ -109,6 +113,15 @@ pub enum ClientStreamMode {
     Evaluated,
 }
 
+/// Versions of LaunchDarkly's delivery protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UpstreamProtocol {
+    /// Streams of `put`, `patch` and `delete`.
+    Fdv1,
+    /// Transfers of objects that lead from one state to another.
+    Fdv2,
+}
+
 /// A listener for metrics.
 #[derive(Debug, Clone)]
 pub struct Prometheus {
@@ -132,6 +145,13 @@ choices! {
     ClientStreamMode as ClientStreamMode {
         "ping" => ClientStreamMode::Ping,
         "evaluated" => ClientStreamMode::Evaluated,
+    }
+}
+
+choices! {
+    UpstreamProtocol as UpstreamProtocol {
+        "fdv1" => UpstreamProtocol::Fdv1,
+        "fdv2" => UpstreamProtocol::Fdv2,
     }
 }
 

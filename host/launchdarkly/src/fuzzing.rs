@@ -9,6 +9,21 @@ pub fn message(event: &str, data: &str) {
     let _ = data::message::parse(event, data);
 }
 
+/// Events of FDv2, and the body of a poll.
+pub fn transfer(events: &[(&str, &str)], body: &str) {
+    use data::transfer::{Step, Transfer};
+
+    let mut transfer = Transfer::new(false);
+    let mut items = None;
+    for (name, data) in events {
+        let Ok(step) = data::transfer::parse(name, *data).and_then(|it| transfer.push(it, data.len())) else { break };
+        if let Step::Complete(set) = step {
+            items = Some(set.merged(items.as_ref()));
+        }
+    }
+    let _ = data::transfer::poll(body.to_owned(), true);
+}
+
 pub fn context(input: &[u8]) {
     let _ = Context::parse(input);
     if let Ok(text) = std::str::from_utf8(input) {

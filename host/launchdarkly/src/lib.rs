@@ -38,7 +38,7 @@ pub mod fuzzing;
 
 pub use self::config::{
     BigSegmentsConfig, ClientStreamMode, CommonConfig, Config, EnvironmentConfig, EnvironmentSource, Identity,
-    Prometheus, StoreConfig,
+    Prometheus, StoreConfig, UpstreamProtocol,
 };
 pub use self::downstream::{metrics_document, routes_document};
 pub use self::environments::{InitializationError, InitializationPolicy};

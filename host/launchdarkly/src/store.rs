@@ -137,16 +137,19 @@ impl StoreLink {
                 self.look_for_big_segments(&items);
                 self.queue.put(items);
             }
-            Change::Patch(item) => {
-                if matches!(item, Item::Segment(segment) if is_big(segment)) {
-                    self.store.big_segments.appear();
-                }
-                // An old version does not change the database either.
-                if items.version_of(item) == Some(item.version()) {
-                    self.queue.patch(item.clone(), items);
-                }
-            }
+            Change::Patch(item) => self.item_applied(item, items),
+            Change::Group(changed) => changed.iter().for_each(|it| self.item_applied(it, items.clone())),
             Change::SegmentsChanged => (),
+        }
+    }
+
+    fn item_applied(&self, item: &Item, items: Items) {
+        if matches!(item, Item::Segment(segment) if is_big(segment)) {
+            self.store.big_segments.appear();
+        }
+        // An old version does not change the database either.
+        if items.version_of(item) == Some(item.version()) {
+            self.queue.patch(item.clone(), items);
         }
     }
 

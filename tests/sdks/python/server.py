@@ -1,14 +1,19 @@
-"""The vendor's Python server SDK, unmodified, controlled like server.mjs beside it: the same commands, the same facts."""
+"""The vendor's Python server SDK, unmodified, controlled like server.mjs beside it: the same commands, the same facts.
+
+Arguments: base URL, SDK key, and optionally `standard` or `streaming` for FDv2.
+"""
 import json
 import logging
 import sys
 import threading
 
 import ldclient
-from ldclient import Context
+from ldclient import Context, datasystem
 from ldclient.config import Config
 
 base, key = sys.argv[1:3]
+way = sys.argv[3] if len(sys.argv) > 3 else None
+ways = {"standard": datasystem.default, "streaming": datasystem.streaming}
 logging.disable(logging.CRITICAL)
 lock = threading.Lock()
 
@@ -19,7 +24,8 @@ def say(fact):
         sys.stdout.flush()
 
 
-ldclient.set_config(Config(key, base_uri=base, stream_uri=base, events_uri=base, flush_interval=1))
+options = {"datasystem_config": ways[way]().build()} if way else {}
+ldclient.set_config(Config(key, base_uri=base, stream_uri=base, events_uri=base, flush_interval=1, **options))
 client = ldclient.get()
 client.flag_tracker.add_listener(lambda change: say({"changed": change.key}))
 

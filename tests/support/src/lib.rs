@@ -23,4 +23,4 @@ pub use self::raw_upstream::{RawUpstream, Step};
 pub use self::redis_server::{RedisServer, Reply};
 pub use self::sse_client::{SseClient, StreamItem};
 pub use self::vectors::vectors;
-pub use yardarm_fake_clouds::{FakeHarness, FakeLaunchDarkly, HarnessAnswer, Recorded, StreamAnswer};
+pub use yardarm_fake_clouds::{FakeHarness, FakeLaunchDarkly, HarnessAnswer, Recorded, StreamAnswer, TransferAnswer};

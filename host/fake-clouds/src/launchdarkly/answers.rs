@@ -10,7 +10,7 @@ use http_body_util::BodyExt;
 use tokio::time::Instant;
 use tokio_stream::wrappers::BroadcastStream;
 
-use super::{FakeLaunchDarkly, GoalsAnswer, Recorded, Sent, StreamAnswer, big_segments};
+use super::{FakeLaunchDarkly, GoalsAnswer, Recorded, Sent, StreamAnswer, big_segments, transfers};
 
 pub(super) async fn answer(State(cloud): State<FakeLaunchDarkly>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
@@ -29,6 +29,9 @@ pub(super) async fn answer(State(cloud): State<FakeLaunchDarkly>, request: Reque
         (Method::GET, path) if path.ends_with("/all") => {
             let query = parts.uri.query().map_or_else(String::new, |query| format!("?{query}"));
             stream(&cloud, &format!("{credential}{query}"))
+        }
+        (Method::GET, path) if path.ends_with("/sdk/poll") || path.ends_with("/sdk/stream") => {
+            transfers::answer(&cloud, &credential, &parts.uri)
         }
         (Method::GET, "/relay_auto_config") => stream(&cloud, &credential),
         (Method::GET, path) if path.ends_with("/sdk/big-segments/revisions") => {

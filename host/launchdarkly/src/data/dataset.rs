@@ -83,18 +83,10 @@ impl Dataset for FlagData {
     fn apply(current: Option<&Self>, change: &Change) -> Applied<Self> {
         match (change, current) {
             (Change::Put(items), _) => Applied::News(Self::compiled_like(items.clone(), current).following(current)),
-            (Change::Patch(_) | Change::SegmentsChanged, None) => Applied::Ignored,
+            (Change::Patch(_) | Change::Group(_) | Change::SegmentsChanged, None) => Applied::Ignored,
             (Change::SegmentsChanged, Some(_)) => Applied::AnnounceOnly,
-            (Change::Patch(item), Some(current)) => {
-                let mut items = current.items.clone();
-                if items.upsert(item) {
-                    Applied::News(current.with_item(items, item).following(Some(current)))
-                } else {
-                    // SDKs check versions themselves; ld-relay publishes old changes too, because several relays may
-                    // share one database (`internal/store/relay_feature_store.go`).
-                    Applied::AnnounceOnly
-                }
-            }
+            (Change::Patch(item), Some(current)) => current.with_newer(std::slice::from_ref(item)),
+            (Change::Group(items), Some(current)) => current.with_newer(items),
         }
     }
 
@@ -119,6 +111,24 @@ impl FlagData {
         match previous.and_then(|it| it.ruleset.get()) {
             Some(previous) => data.compiled_as(|items| build(Some(previous), items)),
             None => data,
+        }
+    }
+
+    /// The data in which those of `items` that are newer replace the ones with their keys.
+    fn with_newer(&self, items: &[Item]) -> Applied<Self> {
+        let mut newest: Option<Self> = None;
+        for item in items {
+            let before = newest.as_ref().unwrap_or(self);
+            let mut all = before.items.clone();
+            if all.upsert(item) {
+                newest = Some(before.with_item(all, item));
+            }
+        }
+        match newest {
+            Some(data) => Applied::News(data.following(Some(self))),
+            // SDKs check versions themselves; ld-relay publishes old changes too, because several relays may share one
+            // database (`internal/store/relay_feature_store.go`).
+            None => Applied::AnnounceOnly,
         }
     }
 

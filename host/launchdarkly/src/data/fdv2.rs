@@ -46,7 +46,9 @@ impl ObjectChange {
             return None;
         }
         let changed = match (before, change) {
-            (Some(before), Change::Patch(_)) => only_items(changes(Some(&before.items), data.items())),
+            (Some(before), Change::Patch(_) | Change::Group(_)) => {
+                only_items(changes(Some(&before.items), data.items()))
+            }
             _ => None,
         };
         let items = data.items().clone();
@@ -273,5 +275,17 @@ mod tests {
             step.after.state()
         );
         assert_eq!(text(&Fdv2Data::render_change(&step, 0).unwrap()), expected);
+    }
+
+    #[test]
+    fn equal_polls_are_rendered_once() {
+        // V027
+        let put = Change::Put(Items::default().with_live(vec![flag("a", 1)]));
+        let objects = ObjectChange::new(None, &put, &data(None, &put)).unwrap().after;
+        let polls: Vec<Bytes> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| objects.clone().poll())).collect();
+            threads.into_iter().map(|it| it.join().unwrap()).collect()
+        });
+        assert!(polls.iter().all(|it| it.as_ptr() == polls[0].as_ptr()), "all share one allocation");
     }
 }

@@ -22,6 +22,8 @@ pub(crate) enum Change {
     Put(Items),
     /// Replaces one item if it is newer; an item that is deleted is announced as a `delete`.
     Patch(Item),
+    /// Replaces several items at the same moment, each if it is newer.
+    Group(Vec<Item>),
     /// Memberships in Big Segments changed, which are not part of the data: server-side SDKs read them from the database,
     /// and client-side SDKs are sent a `ping`.
     SegmentsChanged,
@@ -128,6 +130,14 @@ impl Items {
         newer
     }
 
+    /// The item or tombstone under a key.
+    pub(crate) fn find(&self, kind: ItemKind, key: &str) -> Option<Item> {
+        match kind {
+            ItemKind::Flag => self.flags.get(key).cloned().map(Item::Flag),
+            ItemKind::Segment => self.segments.get(key).cloned().map(Item::Segment),
+        }
+    }
+
     /// The current version of an item, deleted or not.
     pub(crate) fn version_of(&self, item: &Item) -> Option<i64> {
         match item {
@@ -162,6 +172,21 @@ impl Items {
 }
 
 impl Item {
+    /// The tombstone of a deleted item.
+    pub(crate) fn tombstone(kind: ItemKind, key: &str, version: i64) -> Self {
+        match kind {
+            ItemKind::Flag => Self::Flag(Arc::new(Flag::tombstone(key, version))),
+            ItemKind::Segment => Self::Segment(Arc::new(Segment::tombstone(key, version))),
+        }
+    }
+
+    pub(crate) fn kind(&self) -> ItemKind {
+        match self {
+            Self::Flag(_) => ItemKind::Flag,
+            Self::Segment(_) => ItemKind::Segment,
+        }
+    }
+
     pub(crate) fn key(&self) -> &Arc<str> {
         match self {
             Self::Flag(flag) => flag.key(),

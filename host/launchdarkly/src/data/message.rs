@@ -110,7 +110,7 @@ pub(crate) fn parse(event: &str, data: impl Into<String>) -> Result<Message, Mes
 }
 
 /// The text of a message in the form that items share.
-fn shared(text: String) -> Bytes {
+pub(super) fn shared(text: String) -> Bytes {
     let mut line = match normalize_json(&text) {
         Cow::Owned(line) => line,
         Cow::Borrowed(_) => text,
@@ -184,17 +184,18 @@ fn delete(data: &str) -> Result<Message, MessageError> {
     let patch: Patch<'_> = serde_json::from_str(data)?;
     let path = patch.path.ok_or(MessageError::Missing("path"))?;
     let Some((kind, key)) = split(&path) else { return Ok(Message::default()) };
-    let text = patch.version.ok_or(MessageError::Missing("version"))?.get();
-    let number = match text.parse::<f64>() {
+    one(tombstone(kind, key, patch.version.ok_or(MessageError::Missing("version"))?))
+}
+
+/// The tombstone of a deleted item.
+pub(super) fn tombstone(kind: ItemKind, key: &str, version: &RawValue) -> Result<Item, MessageError> {
+    let number = match version.get().parse::<f64>() {
         Ok(number) => number,
         // Fails with the type that was found.
-        Err(_) => serde_json::from_str(text)?,
+        Err(_) => serde_json::from_str(version.get())?,
     };
-    let version = as_version(number).ok_or_else(|| MessageError::Version { kind, key: key.to_owned() });
-    one(version.map(|version| match kind {
-        ItemKind::Flag => Item::Flag(Arc::new(Flag::tombstone(key, version))),
-        ItemKind::Segment => Item::Segment(Arc::new(Segment::tombstone(key, version))),
-    }))
+    let version = as_version(number).ok_or_else(|| MessageError::Version { kind, key: key.to_owned() })?;
+    Ok(Item::tombstone(kind, key, version))
 }
 
 /// A message about one item.
@@ -210,7 +211,7 @@ fn one(item: Result<Item, MessageError>) -> Result<Message, MessageError> {
 
 impl MessageError {
     /// The item, if the error concerns nothing else; the error itself if the whole message cannot be used.
-    fn refused_item(self) -> Result<RefusedItem, Self> {
+    pub(super) fn refused_item(self) -> Result<RefusedItem, Self> {
         let problem = self.to_string();
         match self {
             Self::Item { kind, key, source } if source.is_version() => Ok(RefusedItem { kind, key, problem }),
@@ -239,11 +240,11 @@ pub(crate) fn segment(key: &str, json: &RawValue) -> Result<Segment, MessageErro
     item(key, json, ItemKind::Segment, Segment::parse_owned)
 }
 
-fn flag_within(message: &Bytes, key: &str, json: &RawValue) -> Result<Flag, MessageError> {
+pub(super) fn flag_within(message: &Bytes, key: &str, json: &RawValue) -> Result<Flag, MessageError> {
     item(key, json, ItemKind::Flag, |key, json| Flag::parse_within(message, key, json))
 }
 
-fn segment_within(message: &Bytes, key: &str, json: &RawValue) -> Result<Segment, MessageError> {
+pub(super) fn segment_within(message: &Bytes, key: &str, json: &RawValue) -> Result<Segment, MessageError> {
     item(key, json, ItemKind::Segment, |key, json| Segment::parse_within(message, key, json))
 }
 

@@ -14,6 +14,7 @@ use yardarm_vendor::persisted::{SAVED_ITEMS, SavedItem};
 
 use super::item_changes::{ItemChange, changes};
 use super::items::{Item, ItemKind, Items};
+use super::transfer::Selector;
 use crate::config::{EnvironmentConfig, LiveConfig};
 
 pub(crate) use self::restore::{Restored, read};
@@ -22,6 +23,11 @@ pub(crate) use self::restore::{Restored, read};
 const OWNERS: Table<String> = ENVIRONMENTS.of();
 /// The last part of its key.
 const OWNER: &str = "owner";
+/// Selector of the state that the data is in, after the number of the rules by which the data was checked: other rules may
+/// accept items that these refused, which upstream would not send again.
+const SELECTORS: Table<String> = ENVIRONMENTS.of();
+/// The last part of its key.
+const SELECTOR: &str = "selector";
 /// Number of the rules by which items are checked when they arrive, and of the facts that are kept. It is raised when
 /// either changes, so that items that an earlier version wrote are checked again.
 const RULES: u32 = 1;
@@ -51,6 +57,8 @@ struct Content {
     /// The settings that name the owner.
     config: Arc<EnvironmentConfig>,
     items: Items,
+    /// The state of the items at upstream, if they are exactly that state.
+    selector: Option<Selector>,
 }
 
 impl LastGoodData {
@@ -62,7 +70,11 @@ impl LastGoodData {
         restored: Option<&Restored>,
     ) -> Self {
         let is_complete = restored.is_some_and(|it| it.is_complete);
-        let content = restored.map(|it| Content { config: settings.get(), items: it.items.clone() });
+        let content = restored.map(|it| Content {
+            config: settings.get(),
+            items: it.items.clone(),
+            selector: it.selector.clone(),
+        });
         let scope = scope(label);
         let tracked = store.track(
             &label.to_string(),
@@ -76,9 +88,9 @@ impl LastGoodData {
         Self { tracked, settings: settings.clone() }
     }
 
-    /// Replaces the data.
-    pub(crate) fn replace(&self, items: Items) {
-        self.tracked.replace(Some(Content { config: self.settings.get(), items }));
+    /// Replaces the data, and the selector of its state. Both are written together.
+    pub(crate) fn replace(&self, items: Items, selector: Option<Selector>) {
+        self.tracked.replace(Some(Content { config: self.settings.get(), items, selector }));
     }
 }
 
@@ -104,6 +116,13 @@ fn write(scope: &Key, before: Option<&Content>, after: &Content, all: &mut Chang
     if before.is_none_or(|it| !Arc::ptr_eq(&it.config, &after.config)) {
         all.put(OWNERS, &scope.with(OWNER), &owner(&after.config));
     }
+    if before.is_none_or(|it| it.selector != after.selector) {
+        let key = scope.with(SELECTOR);
+        match &after.selector {
+            Some(selector) => all.put(SELECTORS, &key, &saved_selector(selector)),
+            None => all.remove(SELECTORS, &key),
+        }
+    }
     let key = |kind, key: &str| scope.with(kind_part(kind)).with(key);
     for change in changes(before.map(|it| &it.items), &after.items) {
         match change {
@@ -119,6 +138,16 @@ fn write(scope: &Key, before: Option<&Content>, after: &Content, all: &mut Chang
             }
         }
     }
+}
+
+fn saved_selector(selector: &Selector) -> String {
+    format!("{RULES} {}", selector.as_str())
+}
+
+/// The selector in a record, if the data was checked by the present rules.
+fn selector(saved: &str) -> Option<Selector> {
+    let (rules, selector) = saved.split_once(' ')?;
+    Selector::new(selector).filter(|_| rules.parse() == Ok(RULES))
 }
 
 /// The first parts of the keys of an environment.

@@ -3,43 +3,54 @@
 //! Items are rendered byte for byte as they were received, so properties that this version does not know survive.
 
 use bytes::Bytes;
-use yardarm_core::sse::Frame;
+use yardarm_core::sse::{self, Frame};
 use yardarm_launchdarkly_eval::model::Body;
 
 use super::item_map::ItemMap;
 use super::items::{Change, Channel, Item, Items};
 
-/// The event for a change on the streams of one channel; `None` if they are not sent one.
+/// The events for a change on the streams of one channel; `None` if they are not sent any.
 pub(crate) fn change(change: &Change, channel: Channel) -> Option<Frame> {
-    let item = match (change, channel) {
+    let items = match (change, channel) {
         (_, Channel::Ping) => return Some(ping()),
         (Change::SegmentsChanged, _) => return None,
         // In its place streams read the full data.
         (Change::Put(_), _) => return None,
-        (Change::Patch(Item::Segment(_)), Channel::Flags) => return None,
-        (Change::Patch(item), Channel::All | Channel::Flags) => item,
+        (Change::Patch(item), Channel::All | Channel::Flags) => std::slice::from_ref(item),
+        (Change::Group(items), Channel::All | Channel::Flags) => items,
     };
+    let is_sent = |it: &&Item| channel == Channel::All || matches!(it, Item::Flag(_));
+    let size: usize = items.iter().filter(is_sent).map(|it| it.key().len() + it.json().len() + 64).sum();
+    (size > 0).then(|| {
+        Frame::build(size, |out| {
+            items.iter().filter(is_sent).for_each(|it| write_item(it, channel, out));
+        })
+    })
+}
+
+/// Writes the event for a changed or deleted item.
+fn write_item(item: &Item, channel: Channel, out: &mut Vec<u8>) {
     let folder = match (channel, item) {
         (Channel::All, Item::Flag(_)) => "/flags/",
         (Channel::All, Item::Segment(_)) => "/segments/",
         _ => "/",
     };
     let path = format!("{folder}{}", item.key());
-    Some(if item.is_deleted() {
-        Frame::event("delete", path.len() + 40, |out| {
+    if item.is_deleted() {
+        sse::write_event("delete", out, |out| {
             out.extend_from_slice(b"{\"path\":");
             write_text(&path, out);
             out.extend_from_slice(format!(",\"version\":{}}}", item.version()).as_bytes());
-        })
+        });
     } else {
-        Frame::event("patch", path.len() + item.json().len() + 24, |out| {
+        sse::write_event("patch", out, |out| {
             out.extend_from_slice(b"{\"path\":");
             write_text(&path, out);
             out.extend_from_slice(b",\"data\":");
             out.extend_from_slice(item.json());
             out.push(b'}');
-        })
-    })
+        });
+    }
 }
 
 /// The first event of a new stream of one channel.

@@ -3,6 +3,7 @@
 //! Plugins receive every change once, here. The untransformed data is kept beside the served data as soon as the two
 //! differ, so that a change of plugins can be applied to older data.
 
+mod change_set;
 mod events;
 mod payload_item;
 
@@ -16,6 +17,7 @@ use yardarm_core::{Snapshot, Writer};
 use yardarm_launchdarkly_eval::model;
 use yardarm_vendor::payload::{PayloadItem, PayloadPipeline, Served};
 
+use self::change_set::Basis;
 use self::payload_item::{changed_heads, describe};
 use crate::data::fdv2::{Fdv2Data, ObjectChange};
 use crate::data::persistence::LastGoodData;
@@ -33,6 +35,7 @@ pub(crate) struct Applier {
     last_good: Option<LastGoodData>,
     store: Option<StoreLink>,
     pipeline: PayloadPipeline<Item>,
+    basis: Basis,
     /// When a payload plugin that failed is called again.
     retry_at: Option<Instant>,
 }
@@ -61,7 +64,8 @@ impl Applier {
         let plans = hooks.changed();
         let pipeline = PayloadPipeline::new(environment.label.clone(), hooks);
         let (writer, fdv2) = (writers.data, writers.fdv2);
-        Self { environment, writer, fdv2, plans, last_good, store: None, pipeline, retry_at: None }
+        let basis = Basis::default();
+        Self { environment, writer, fdv2, plans, last_good, store: None, pipeline, basis, retry_at: None }
     }
 
     /// The same with a database.
@@ -70,8 +74,9 @@ impl Applier {
         self
     }
 
-    /// Applies one change from upstream.
+    /// Applies one change from upstream, which says nothing about the state that it leads to.
     pub(crate) async fn apply(&mut self, mut change: Change) {
+        self.forget_basis();
         if let Change::Put(items) = &mut change
             && let Some(held) = self.upstream_items()
         {
@@ -88,12 +93,13 @@ impl Applier {
     /// Persists the data from upstream.
     fn persist(&self) {
         if let (Some(last_good), Some(items)) = (&self.last_good, self.upstream_items()) {
-            last_good.replace(items);
+            last_good.replace(items, self.basis.exact());
         }
     }
 
     /// Applies data that came from disk or from the database, where it need not be written again.
     pub(crate) async fn restore(&mut self, items: Items) {
+        self.forget_basis();
         self.apply_unkept(Change::Put(items.clone())).await;
         self.environment.status.data_restored();
         // Not before: after a panic, the store's tasks send the data once more.
@@ -107,6 +113,11 @@ impl Applier {
             // A `put` from upstream is always announced, as in the reference.
             Change::Put(items) => self.put(items, Announce::Always).await,
             Change::Patch(item) if !self.pipeline.is_idle() => self.patch(item).await,
+            Change::Group(changed) if !self.pipeline.is_idle() => {
+                let Some(mut items) = self.upstream_items() else { return };
+                changed.into_iter().for_each(|it| items.insert(it));
+                self.put(items, Announce::Differences).await;
+            }
             change => self.serve(&change),
         }
     }

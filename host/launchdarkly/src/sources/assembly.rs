@@ -18,9 +18,10 @@ use yardarm_vendor::side::Parts;
 use super::apply::{Applier, Writers};
 use super::offline_updates::{OfflineUpdate, OfflineUpdateTask};
 use super::stream::StreamTask;
+use super::stream::fdv2::Fdv2Task;
 use super::variant::Variant;
 use super::watch::{wait_for_data, watch_outages, watch_start};
-use crate::config::{ClientStreamMode, Config, EnvironmentConfig, LiveConfig};
+use crate::config::{ClientStreamMode, Config, EnvironmentConfig, LiveConfig, UpstreamProtocol};
 use crate::data::persistence::{self, LastGoodData, Restored};
 use crate::data::{FlagData, Items};
 use crate::environments::{Environments, EventMode, LdEnvironment};
@@ -232,10 +233,17 @@ impl EnvironmentAssembly {
         let mut applier = applier.with_store(link);
         if let Some(restored) = restored {
             applier.restore(restored.items).await;
+            applier.resume_from(restored.selector);
             tracing::info!("serving data kept on disk until upstream answers");
         }
         let task = StreamTask::new(Arc::clone(environment), applier, self.http.clone(), &self.config);
-        lifecycle.on(self.parts.upstream_threads.next()).supervise("upstream stream", task);
+        let threads = lifecycle.on(self.parts.upstream_threads.next());
+        // Payload filters exist in FDv1 only.
+        if self.config.upstream_protocol == UpstreamProtocol::Fdv2 && environment.filter.is_empty() {
+            threads.supervise("upstream stream", Fdv2Task::new(task, &self.config));
+        } else {
+            threads.supervise("upstream stream", task);
+        }
         let timeout = self.config.init_timeout;
         let watched = Arc::clone(environment);
         lifecycle.supervise("first connection", move || watch_start(Arc::clone(&watched), timeout));

@@ -5,11 +5,13 @@
 //! retried without an interruption.
 
 mod connection;
+pub(super) mod fdv2;
 mod key;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::{Instant, sleep_until};
 use tracing::Instrument;
 use uuid::Uuid;
 use yardarm_core::status::ErrorKind;
@@ -24,9 +26,12 @@ use self::key::UpstreamKey;
 use super::apply::Applier;
 use crate::config::Config;
 use crate::data::Change;
-use crate::data::message::Message;
+use crate::data::message::{Message, RefusedItem};
 use crate::environments::LdEnvironment;
 use crate::upstream::HttpClients;
+
+const KEY_REPLACED: ConnectionError = ConnectionError::Closed("the SDK key was replaced");
+const OVER: ConnectionError = ConnectionError::Closed("another source takes over");
 
 /// The task that keeps one environment in sync.
 pub(crate) struct StreamTask {
@@ -39,6 +44,8 @@ pub(crate) struct StreamTask {
     refusals: LogThrottle,
     /// Delay between attempts with a new key while the old one is used.
     switch_interval: Duration,
+    /// When another source takes over; `None` if there is none.
+    deadline: Option<Instant>,
 }
 
 impl StreamTask {
@@ -57,26 +64,62 @@ impl StreamTask {
                 .with_shortest(config.min_reconnect_delay),
             refusals: LogThrottle::new(Duration::from_secs(10)),
             switch_interval: config.expired_credential_cleanup_interval,
+            deadline: None,
             environment,
         }
     }
 
-    /// Waits for the delay or for a new key.
-    async fn pause(&mut self, delay: Duration) {
-        let replaced = tokio::time::timeout(delay, self.key.wait_until_replaced());
-        if self.applier.run_until(replaced).await.is_ok() {
+    /// Waits for the delay or for a new key; returns whether there is a new key.
+    async fn pause(&mut self, delay: Duration) -> bool {
+        let end = Instant::now() + delay;
+        let end = self.deadline.map_or(end, |it| it.min(end));
+        let replaced = tokio::time::timeout_at(end, self.key.wait_until_replaced());
+        let is_replaced = self.applier.run_until(replaced).await.is_ok();
+        if is_replaced {
             self.reconnect.reset();
         }
+        is_replaced
+    }
+
+    /// Keeps the stream open until `deadline`.
+    async fn run_until(&mut self, deadline: Instant) {
+        self.deadline = Some(deadline);
+        while !self.is_over() {
+            self.connect_and_pause().await;
+        }
+        self.deadline = None;
+    }
+
+    fn is_over(&self) -> bool {
+        self.deadline.is_some_and(|it| it <= Instant::now())
+    }
+
+    /// One connection, and the delay after it.
+    async fn connect_and_pause(&mut self) {
+        self.key.take_wanted();
+        let span = connection_span(&self.requests.url);
+        let error = self.connect().instrument(span.clone()).await;
+        if self.is_over() {
+            return;
+        }
+        let delay = self.reconnect.delay_after(&error);
+        span.in_scope(|| {
+            self.report(&error);
+            log_reconnection(delay);
+        });
+        self.pause(delay).await;
     }
 
     /// One connection, from request to end.
     async fn connect(&mut self) -> ConnectionError {
         self.reconnect.mark_connecting();
         let opening = self.requests.clone().open(self.key.current().clone());
+        let over = over(self.deadline);
         let opening = async {
             tokio::select! {
                 opened = opening => opened,
-                () = self.key.wait_until_replaced() => Err(ConnectionError::Closed("the SDK key was replaced")),
+                () = self.key.wait_until_replaced() => Err(KEY_REPLACED),
+                () = over => Err(OVER),
             }
         };
         // On the heap, because the task would keep space for it as long as the stream is open.
@@ -99,7 +142,14 @@ impl StreamTask {
     async fn read(&mut self, events: Events) -> ConnectionError {
         let mut connection = UpstreamConnection::new(events);
         loop {
-            match self.applier.run_until(connection.next_event(&mut self.key)).await {
+            let over = over(self.deadline);
+            let next = async {
+                tokio::select! {
+                    event = connection.next_event(&mut self.key) => event,
+                    () = over => UpstreamEvent::Received(Err(OVER)),
+                }
+            };
+            match self.applier.run_until(next).await {
                 UpstreamEvent::Received(event) => {
                     self.requests.last_event_id = connection.events.last_event_id();
                     if let Some(base) = connection.events.take_reconnection_time() {
@@ -117,7 +167,7 @@ impl StreamTask {
                     tracing::info!("connected to upstream with the new SDK key");
                     self.key.set_current(switch.key);
                     connection.events = switch.events;
-                    Box::pin(self.take(switch.put)).await;
+                    Box::pin(self.take(switch.data)).await;
                 }
                 UpstreamEvent::Switched(Err(error)) => {
                     tracing::warn!(%error, "the new SDK key does not work upstream yet, using the old one");
@@ -132,7 +182,7 @@ impl StreamTask {
     }
 
     /// Opens a connection with the wanted key and waits for its data.
-    fn switch(&self, delay: Duration) -> Switching {
+    fn switch(&self, delay: Duration) -> Switching<Message> {
         self.requests.clone().switch_to(self.key.wanted(), delay)
     }
 
@@ -162,16 +212,20 @@ impl StreamTask {
     /// The change of a message, with present items in place of those that cannot be used.
     fn without_refused(&self, message: Message) -> Option<Change> {
         let Message { mut change, refused } = message;
-        let Some(first) = refused.first() else { return change };
+        self.report_refused(&refused);
+        if let (Some(Change::Put(items)), Some(held)) = (&mut change, self.applier.upstream_items()) {
+            refused.iter().for_each(|it| items.keep(&held, it.kind, &it.key));
+        }
+        change
+    }
+
+    fn report_refused(&self, refused: &[RefusedItem]) {
+        let Some(first) = refused.first() else { return };
         let problem = format!("{} of upstream's items refused, first {}", refused.len(), shortened(&first.problem));
         self.environment.status.note(ErrorKind::InvalidData, &problem);
         if let Some(suppressed) = self.refusals.next_line() {
             tracing::error!(problem, suppressed, "items from upstream cannot be used, keeping the present ones");
         }
-        if let (Some(Change::Put(items)), Some(held)) = (&mut change, self.applier.upstream_items()) {
-            refused.iter().for_each(|it| items.keep(&held, it.kind, &it.key));
-        }
-        change
     }
 
     fn report(&self, error: &ConnectionError) {
@@ -191,19 +245,23 @@ impl Supervised for StreamTask {
     /// Runs until dropped. After a panic a new connection receives all data, which completes a partly applied change.
     async fn run(&mut self) {
         loop {
-            self.key.take_wanted();
-            let span = connection_span(&self.requests.url);
-            let error = self.connect().instrument(span.clone()).await;
-            let delay = self.reconnect.delay_after(&error);
-            span.in_scope(|| {
-                self.report(&error);
-                tracing::info!(seconds = format!("{:.4}", delay.as_secs_f64()), "reconnecting to upstream");
-            });
-            self.pause(delay).await;
+            self.connect_and_pause().await;
         }
     }
 
     fn recover(&mut self, error: &InternalError) {
         self.environment.status.task_failed(error);
     }
+}
+
+/// Waits until `deadline`, if there is one.
+async fn over(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn log_reconnection(delay: Duration) {
+    tracing::info!(seconds = format!("{:.4}", delay.as_secs_f64()), "reconnecting to upstream");
 }

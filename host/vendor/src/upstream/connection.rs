@@ -13,7 +13,7 @@ use yardarm_core::InternalError;
 use yardarm_core::status::ErrorKind;
 
 use super::network_error::NetworkError;
-use super::redirect::{self, MAX_REDIRECTS, RedirectError};
+use super::redirect::{self, MAX_REDIRECTS, RedirectError, SendError};
 
 /// Maximum length of a text from upstream in errors, in characters.
 const SHOWN: usize = 200;
@@ -93,6 +93,13 @@ pub async fn open(mut request: RequestBuilder, silence: Duration) -> Result<Even
 }
 
 impl Events {
+    /// Creates the events of a response whose status was checked. For protocols with facts in the head of the response;
+    /// others use [`open`].
+    #[must_use]
+    pub fn of_response(response: reqwest::Response, silence: Duration) -> Self {
+        Self::new(Box::pin(response.bytes_stream().eventsource().map(from_stream)), silence)
+    }
+
     fn new(source: Pin<Box<dyn Stream<Item = Result<Event, ConnectionError>> + Send>>, silence: Duration) -> Self {
         Self {
             source,
@@ -174,6 +181,15 @@ impl ConnectionError {
     #[must_use]
     pub fn is_rejection(&self) -> bool {
         matches!(self, Self::Status(it) if is_rejection(*it))
+    }
+}
+
+impl From<SendError> for ConnectionError {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::Network(error) => error.into(),
+            SendError::Redirect(error) => error.into(),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ fn outcome(event: &str, data: &str) -> String {
         Some(Change::Put(items)) => format!("put {} {}", items.flags.len(), items.segments.len()),
         Some(Change::Patch(item)) if item.is_deleted() => format!("delete {} {}", item.key(), item.version()),
         Some(Change::Patch(item)) => format!("patch {} {}", item.key(), item.version()),
-        Some(Change::SegmentsChanged) => "none of upstream's".to_owned(),
+        Some(Change::Group(_) | Change::SegmentsChanged) => "none of upstream's".to_owned(),
     };
     let refused = refused.iter().map(|it| format!(", refused {} {}", it.kind, it.key));
     change + &refused.collect::<String>()

@@ -13,7 +13,8 @@ use yardarm_vendor::persisted::{SAVED_ITEMS, SavedItem};
 
 use super::super::items::{Item, ItemKind, Items};
 use super::super::message;
-use super::{FactsOfKind, OWNER, OWNERS, RULES, SavedFacts, kind_part, owner, scope};
+use super::super::transfer::Selector;
+use super::{FactsOfKind, OWNER, OWNERS, RULES, SELECTOR, SELECTORS, SavedFacts, kind_part, owner, scope, selector};
 use crate::config::EnvironmentConfig;
 
 /// Name of the work on other threads.
@@ -24,6 +25,8 @@ pub(crate) struct Restored {
     pub(crate) items: Items,
     /// Whether the store holds these items and no others.
     pub(super) is_complete: bool,
+    /// The state of the items at upstream, if they are complete.
+    pub(crate) selector: Option<Selector>,
 }
 
 /// Why nothing was read.
@@ -39,15 +42,19 @@ pub(super) enum RestoreError {
 pub(crate) async fn read(store: &DataStore, label: &EnvironmentLabel, config: &EnvironmentConfig) -> Option<Restored> {
     let read = async {
         let scope = scope(label);
-        let (owners, key) = (store.clone(), scope.with(OWNER));
-        let Some(stored) = blocking(TASK, move || owners.get(OWNERS, &key)).await?? else { return Ok(None) };
+        let (records, keys) = (store.clone(), [scope.with(OWNER), scope.with(SELECTOR)]);
+        let read = move || -> Result<_, StoreError> {
+            Ok((records.get(OWNERS, &keys[0])?, records.get(SELECTORS, &keys[1])?))
+        };
+        let (Some(stored), saved_selector) = blocking(TASK, read).await?? else { return Ok(None) };
         if stored != owner(config) {
             tracing::warn!("kept data belongs to another SDK key and is ignored");
             return Ok(None);
         }
-        read_items(store, &scope).await.map(Some)
+        let (items, unusable) = read_items(store, &scope).await?;
+        Ok(Some((items, unusable, saved_selector)))
     };
-    let (items, unusable) = match read.await {
+    let (items, unusable, saved_selector) = match read.await {
         Ok(found) => found?,
         Err(RestoreError::Store(error)) => {
             tracing::warn!(%error, "kept data cannot be used");
@@ -60,7 +67,9 @@ pub(crate) async fn read(store: &DataStore, label: &EnvironmentLabel, config: &E
         tracing::warn!(unusable, "kept items do not fit this version and are left out");
     }
     let is_usable = unusable == 0 || !items.is_empty();
-    is_usable.then_some(Restored { items, is_complete: unusable == 0 })
+    let is_complete = unusable == 0;
+    let selector = saved_selector.filter(|_| is_complete).and_then(|it| selector(&it));
+    is_usable.then_some(Restored { items, is_complete, selector })
 }
 
 /// All usable items, and the number of unusable ones, which would be refused from upstream too.

@@ -6,6 +6,7 @@ use yardarm_core::Lifecycle;
 use super::super::message;
 use super::restore::read_items;
 use super::*;
+use crate::identity::{Credentials, SdkKey};
 
 fn saved(version: i64, json: Option<&str>) -> SavedItem<'static> {
     SavedItem { version, json: json.map(|it| it.to_owned().into()), facts: None }
@@ -89,5 +90,47 @@ async fn an_item_is_the_same_with_its_facts_and_without() {
         let (read, unusable) = read_items(&store, &scope).await.expect("a store");
         assert_eq!((unusable, read.flags.get("a").map(|it| it.version())), (0, Some(7)), "{facts}");
     }
+    assert!(lifecycle.stop(Duration::from_secs(30)).await);
+}
+
+#[test]
+fn a_selector_belongs_to_the_rules_by_which_the_data_was_checked() {
+    let read = |saved: &str| selector(saved).map(|it| it.as_str().to_owned());
+    let saved = saved_selector(&Selector::new("(p:a b:1)").expect("a selector"));
+    assert_eq!(read(&saved).as_deref(), Some("(p:a b:1)"));
+    for other in ["", "(p:a:1)", &format!("{} (p:a:1)", RULES + 1), &format!("{RULES} ")] {
+        assert_eq!(read(other), None, "{other:?}");
+    }
+}
+
+#[tokio::test]
+async fn only_complete_data_of_the_same_owner_has_a_state() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let lifecycle = Lifecycle::new();
+    let store = DataStore::open(folder.path(), &lifecycle).await;
+    let config = |key: &str| EnvironmentConfig {
+        name: "main".to_owned(),
+        identity: None,
+        credentials: Credentials::fixed(SdkKey::new(key.into()), None, None),
+        secure_mode: false,
+        ttl: None,
+        filters: Vec::new(),
+        prefix: None,
+        allowed_origins: Vec::new(),
+        allowed_headers: Vec::new(),
+    };
+    let label = EnvironmentLabel::new("vendor", "main");
+    let scope = scope(&label);
+    let good = r#"{"key":"good","version":1}"#;
+    let state = Selector::new("(p:a:1)").expect("a selector");
+    store.put(OWNERS, &scope.with(OWNER), &owner(&config("sdk-1"))).expect("room");
+    store.put(SELECTORS, &scope.with(SELECTOR), &saved_selector(&state)).expect("room");
+    store.put(SAVED_ITEMS, &scope.with("flag").with("good"), &saved(1, Some(good))).expect("room");
+    let restored = read(&store, &label, &config("sdk-1")).await.expect("data");
+    assert_eq!((restored.is_complete, restored.selector), (true, Some(state)));
+    assert!(read(&store, &label, &config("sdk-2")).await.is_none(), "of another owner");
+    store.put(SAVED_ITEMS, &scope.with("flag").with("odd"), &saved(-1, None)).expect("room");
+    let restored = read(&store, &label, &config("sdk-1")).await.expect("data");
+    assert_eq!((restored.is_complete, restored.selector), (false, None));
     assert!(lifecycle.stop(Duration::from_secs(30)).await);
 }

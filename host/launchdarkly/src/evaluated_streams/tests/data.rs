@@ -110,6 +110,7 @@ impl fmt::Debug for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Patch(item) => item.fmt(f),
+            Self::Group(items) => f.debug_list().entries(items).finish(),
             Self::SegmentsChanged => f.write_str("members of Big Segments"),
             Self::Put(items) => {
                 let flags = items.flags.iter().cloned().map(Item::Flag);

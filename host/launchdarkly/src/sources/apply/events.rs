@@ -12,7 +12,7 @@ use crate::data::{Change, Item};
 use crate::store::StoreEvent;
 
 /// Most items that are announced one by one when several change at once.
-const MAX_PATCHES: usize = 64;
+pub(super) const MAX_PATCHES: usize = 64;
 
 /// An event that the applier handles itself.
 enum ApplierEvent {
@@ -107,6 +107,7 @@ impl Applier {
         if newer.is_empty() {
             return;
         }
+        self.forget_basis();
         tracing::info!(items = newer.len(), "serving newer data that another gateway wrote into the persistent store");
         if newer.len() > MAX_PATCHES {
             self.apply_unkept(Change::Put(merged.clone())).await;

@@ -60,6 +60,7 @@ fn kind(item: &Item) -> &'static str {
 pub(super) fn changed_heads(change: &Change, before: Option<&Items>) -> Option<Vec<ItemHead>> {
     match (change, before) {
         (Change::Patch(item), _) => Some(vec![item.head()]),
+        (Change::Group(items), _) => Some(items.iter().map(PayloadItem::head).collect()),
         (Change::Put(_), None) => Some(Vec::new()),
         (Change::Put(items), Some(before)) => {
             let flags = differing(FLAG, &items.flags, &before.flags);
@@ -96,5 +97,6 @@ pub(super) fn describe(change: &Change) -> String {
             let what = if item.is_deleted() { "deleted" } else { "changed" };
             format!("{} `{}` {what}, version {}", kind(item), item.key(), item.version())
         }
+        Change::Group(items) => format!("{} flags and segments changed together", items.len()),
     }
 }

@@ -310,3 +310,5 @@ async fn a_change_of_the_plan_is_announced_if_it_makes_a_difference() {
     setup.put(&[flag("a", 1), rate(1, 10)]).await;
     assert_eq!(setup.received().len(), 1, "a `put` from upstream is always announced");
 }
+
+mod change_sets;

@@ -15,7 +15,7 @@ use crate::identity::SdkKey;
 use crate::upstream::HttpClients;
 
 /// Longest message, in bytes, that is parsed where it was received, which takes less time than to wake another thread.
-const SHORT_MESSAGE: usize = 64 << 10;
+pub(super) const SHORT_MESSAGE: usize = 64 << 10;
 
 /// Builds requests for the stream.
 #[derive(Clone)]
@@ -27,39 +27,40 @@ pub(super) struct Requests {
 }
 
 /// A connection with another key that has received all data.
-pub(super) struct Switch {
+pub(super) struct Switch<T> {
     pub(super) key: SdkKey,
     pub(super) events: Events,
-    pub(super) put: Message,
+    /// The data, in the form of the protocol.
+    pub(super) data: T,
 }
 
 /// An attempt to connect with another key.
-pub(super) type Switching = BoxFuture<'static, Result<Switch, ConnectionError>>;
+pub(super) type Switching<T> = BoxFuture<'static, Result<Switch<T>, ConnectionError>>;
 
 /// An open stream.
-pub(super) struct UpstreamConnection {
+pub(super) struct UpstreamConnection<T> {
     pub(super) events: Events,
     /// The connection that takes its place, while the wanted key is another one.
-    pub(super) switching: Option<Switching>,
+    pub(super) switching: Option<Switching<T>>,
 }
 
 /// An event of an open stream.
-pub(super) enum UpstreamEvent {
+pub(super) enum UpstreamEvent<T> {
     /// A message, or the end of the stream.
     Received(Result<Event, ConnectionError>),
     /// An attempt with another key has ended.
-    Switched(Result<Switch, ConnectionError>),
+    Switched(Result<Switch<T>, ConnectionError>),
     /// Settings of the environment have changed, the key or others.
     SettingsChanged,
 }
 
-impl UpstreamConnection {
+impl<T> UpstreamConnection<T> {
     pub(super) fn new(events: Events) -> Self {
         Self { events, switching: None }
     }
 
     /// Receives the next event. Cancel-safe.
-    pub(super) async fn next_event(&mut self, key: &mut UpstreamKey) -> UpstreamEvent {
+    pub(super) async fn next_event(&mut self, key: &mut UpstreamKey) -> UpstreamEvent<T> {
         let switching = async {
             match &mut self.switching {
                 Some(switching) => switching.await,
@@ -92,14 +93,14 @@ impl Requests {
     }
 
     /// Opens a connection with another key after `delay`, and waits for its data.
-    pub(super) fn switch_to(self, key: SdkKey, delay: Duration) -> Switching {
+    pub(super) fn switch_to(self, key: SdkKey, delay: Duration) -> Switching<Message> {
         async move {
             tokio::time::sleep(delay).await;
             let mut events = self.open(key.clone()).await?;
             loop {
-                let put = parse(events.next().await?).await?;
-                if matches!(put.change, Some(Change::Put(_))) {
-                    return Ok(Switch { key, events, put });
+                let data = parse(events.next().await?).await?;
+                if matches!(data.change, Some(Change::Put(_))) {
+                    return Ok(Switch { key, events, data });
                 }
             }
         }
