@@ -136,7 +136,16 @@ async fn a_gateway_that_is_killed_during_a_write_loses_nothing() {
         yardarm_testkit::until("this version on disk", || place.is_on_disk(&filler)).await;
         let file = place.store();
         let modified = |file: &Path| std::fs::metadata(file).and_then(|it| it.modified()).ok();
-        let before = modified(&file);
+        // The bytes are in the file a moment before the commit that makes them count.
+        let mut before = modified(&file);
+        loop {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            let newest = modified(&file);
+            if newest == before {
+                break;
+            }
+            before = newest;
+        }
         let is_writing = move || modified(&file) != before;
         // Without a pause, because the moment is short, and on another thread than the fake.
         let watch = move || {
