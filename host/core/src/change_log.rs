@@ -114,6 +114,11 @@ impl ChangeLog {
         *self.version.borrow()
     }
 
+    /// Whether any stream waits for changes. One that comes later reads the full data, or is up to date.
+    pub(crate) fn has_readers(&self) -> bool {
+        self.version.receiver_count() > 0
+    }
+
     /// Adds a change and wakes the streams. `seq` must be one more than the last.
     pub(crate) fn publish(&self, seq: u64, frames: Box<[Option<Frame>]>) {
         {

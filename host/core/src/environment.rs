@@ -114,8 +114,9 @@ impl<D: Dataset> Writer<D> {
             (Applied::AnnounceOnly, None) => (None, false),
             (Applied::Ignored, _) => return false,
         };
-        let frames = (!D::is_restart(change))
-            .then(|| (0..D::CHANNELS).map(|channel| D::render_change(change, channel)).collect());
+        // Without streams, nothing is rendered and nothing is kept in the log.
+        let is_logged = self.0.log.has_readers() && !D::is_restart(change);
+        let frames = is_logged.then(|| (0..D::CHANNELS).map(|channel| D::render_change(change, channel)).collect());
         if let Some(rendered) = rendered {
             self.0.current.store(Some(Arc::new(Snapshot { seq, rendered })));
         }

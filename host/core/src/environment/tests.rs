@@ -34,13 +34,15 @@ fn frame(name: &str, number: u32) -> Frame {
     Frame::build(16, |buffer| buffer.extend_from_slice(format!("{name} {number}").as_bytes()))
 }
 
-struct Reader(Arc<dyn UpdateSource>, Cursor);
+/// A stream: the source, its cursor, and the receiver that wakes it.
+struct Reader(Arc<dyn UpdateSource>, Cursor, watch::Receiver<Version>);
 
 impl Reader {
     fn new(environment: &Environment<Number>, channel: usize) -> Self {
         let source = environment.update_source();
-        let cursor = Cursor::new(channel, *source.versions().borrow());
-        Self(source, cursor)
+        let versions = source.versions();
+        let cursor = Cursor::new(channel, *versions.borrow());
+        Self(source, cursor, versions)
     }
 
     fn next_data(&mut self) -> Option<String> {
@@ -186,6 +188,20 @@ fn a_change_too_large_for_the_log_is_not_lost() {
     assert_eq!(environment.update_source().lag(&stream.1), 1);
     assert_eq!(stream.all_data(), ["put 2"]);
     assert_eq!(stream.all_data(), Vec::<String>::new());
+}
+
+#[test]
+fn nothing_is_rendered_for_a_log_that_no_stream_reads() {
+    let (mut writer, environment) = environment::<Number>();
+    writer.update(&1);
+    let mut stream = Reader::new(&environment, 0);
+    assert_eq!(stream.all_data(), ["put 1"]);
+    let Reader(source, mut cursor, versions) = stream;
+    drop(versions);
+    writer.update(&2);
+    assert_eq!(source.lag(&cursor), 1);
+    let frame = source.next(&mut cursor).unwrap();
+    assert_eq!(frame.payload(), &b"put 2"[..], "the change is not in the log, so the full data is read");
 }
 
 #[test]

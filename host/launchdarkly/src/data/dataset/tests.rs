@@ -1,5 +1,5 @@
 use serde_json::value::RawValue;
-use yardarm_core::change_log::{Cursor, UpdateSource};
+use yardarm_core::change_log::{Cursor, UpdateSource, Version};
 use yardarm_core::{Environment, environment};
 use yardarm_launchdarkly_eval::model::{Flag, Segment};
 
@@ -21,13 +21,19 @@ fn put(items: &[Item]) -> Change {
     Change::Put(all)
 }
 
-struct Stream(Arc<dyn UpdateSource>, Cursor);
+/// An open stream.
+struct Stream(
+    Arc<dyn UpdateSource>,
+    Cursor,
+    #[expect(dead_code, reason = "what wakes the stream")] tokio::sync::watch::Receiver<Version>,
+);
 
 impl Stream {
     fn open(environment: &Environment<FlagData>, channel: Channel) -> Self {
         let source = environment.update_source();
-        let cursor = Cursor::new(channel as usize, *source.versions().borrow());
-        Self(source, cursor)
+        let versions = source.versions();
+        let cursor = Cursor::new(channel as usize, *versions.borrow());
+        Self(source, cursor, versions)
     }
 
     fn received(&mut self) -> Vec<String> {

@@ -19,6 +19,8 @@ pub(super) struct Client {
     rules: Rules,
     source: Arc<dyn UpdateSource>,
     cursor: Cursor,
+    /// What wakes the stream.
+    _versions: tokio::sync::watch::Receiver<Version>,
     /// Results and tombstones, by key.
     items: Map<String, Value>,
     /// Names of the events since the last call of [`Client::received`].
@@ -27,7 +29,8 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn new(rules: Rules, source: Arc<dyn UpdateSource>) -> Self {
-        Self { rules, source, cursor: Cursor::new(0, Version::default()), items: Map::new(), received: Vec::new() }
+        let (cursor, versions) = (Cursor::new(0, Version::default()), source.versions());
+        Self { rules, source, cursor, _versions: versions, items: Map::new(), received: Vec::new() }
     }
 
     /// Reads all pending events.
