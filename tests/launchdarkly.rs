@@ -13,6 +13,7 @@ mod evaluated;
 mod evaluation;
 mod evaluation_results;
 mod event_load;
+mod event_spool;
 mod events;
 mod filters;
 mod flag_data;

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context;
 use arc_swap::ArcSwapOption;
 use futures_util::FutureExt;
+use tokio::sync::mpsc;
 use yardarm_core::data_folder::DataFolder;
 use yardarm_core::hooks::Hooks;
 use yardarm_core::metrics::Registry;
@@ -29,6 +30,7 @@ use crate::config::{Config, ShutdownConfig};
 use crate::explanations::Explanations;
 use crate::layers::{self, Layered};
 use crate::listener::{ConnectionLimit, Fanout, Listener, ServeOptions, Tls, TlsError};
+use crate::reload_order::ReloadOrder;
 use crate::request_metrics::RequestMetrics;
 use crate::startup::{self, Opened};
 use crate::state::State;
@@ -90,11 +92,18 @@ impl Gateway {
             }
         }
         .shared();
+        let spools_events = config.launchdarkly.as_ref().is_some_and(|it| it.spools_events());
+        let events = async {
+            match data_dir.filter(|_| spools_events) {
+                Some(folder) => Some(DataStore::open_for_events(folder, &operating).await),
+                None => None,
+            }
+        };
         // Required plugins fail closed from here on; loading goes on while SDKs connect.
         let folder = config.plugins.folder(data_dir);
         let plugins = PluginFolder::open(folder, store.clone(), hooks.clone(), serving.readiness(), &operating);
         let tls_of_upstream = blocking("root certificates", UpstreamTls::load);
-        let (store, plugins, upstream_tls) = tokio::join!(store, plugins, tls_of_upstream);
+        let (store, events, plugins, upstream_tls) = tokio::join!(store, events, plugins, tls_of_upstream);
         let plugins = plugins?;
         let upstream_tls = upstream_tls?.map_err(StartError::from)?;
         let parts = Parts {
@@ -105,6 +114,7 @@ impl Gateway {
             upstream_tls,
             upstream_threads,
             store,
+            events,
             data_dir: data_dir.map(Path::to_owned),
         };
         let vendors = Box::pin(Vendors::start(&config, &parts)).await?;
@@ -134,6 +144,7 @@ impl Gateway {
             ready: config.ready,
             explanations: explanations.clone(),
             operator_token: ArcSwapOption::from_pointee(config.admin_token.clone()),
+            reloads: OnceLock::new(),
             listeners,
         });
         telemetry::register(&state);
@@ -217,6 +228,15 @@ impl Gateway {
     /// Replaces the token with which operators control plugins.
     pub fn update_operator_token(&self, config: &Config) {
         self.state.operator_token.store(config.admin_token.clone().map(Arc::new));
+    }
+
+    /// Returns the orders of operators to reload, which are refused unless this was called.
+    #[must_use]
+    pub fn reload_orders(&self) -> mpsc::Receiver<ReloadOrder> {
+        let (sender, orders) = mpsc::channel(1);
+        // A second caller receives nothing.
+        let _ = self.state.reloads.set(sender);
+        orders
     }
 
     /// Scans the plugin folder now instead of at the next interval.

@@ -23,6 +23,8 @@ pub mod request_metrics;
 
 mod explanations;
 
+pub mod reload_order;
+
 mod state;
 
 pub mod layers;

@@ -38,12 +38,15 @@ use self::pending::Pending;
 use self::tables::Table;
 use self::tracked::Tracked;
 pub use self::tracked::TrackedState;
+pub use self::writer::Pace;
 use self::writer::Writer;
 use crate::Lifecycle;
 use crate::supervisor::blocking;
 
 /// Name of the file in the data folder.
 const FILE: &str = "store.redb";
+/// Name of the file with events, which are committed at another pace.
+const EVENTS_FILE: &str = "events.redb";
 
 /// The store of the process. Cheap to clone.
 #[derive(Clone)]
@@ -69,10 +72,16 @@ impl DataStore {
     /// Opens the store in `folder`, which the caller has locked, and starts the task that writes. A store that cannot
     /// be opened is logged and tried again later; what is in it may be readable nevertheless.
     pub async fn open(folder: &Path, lifecycle: &Lifecycle) -> Self {
-        Self::open_medium(Box::new(FileMedium::new(folder.join(FILE))), lifecycle).await
+        Self::open_medium(Box::new(FileMedium::new(folder.join(FILE))), Pace::Relaxed, lifecycle).await
     }
 
-    async fn open_medium(medium: Box<dyn Medium>, lifecycle: &Lifecycle) -> Self {
+    /// Opens the store for records that are worth nothing unless they are on disk at once, such as accepted events. It
+    /// has a file of its own, because most of what a commit costs does not depend on its size.
+    pub async fn open_for_events(folder: &Path, lifecycle: &Lifecycle) -> Self {
+        Self::open_medium(Box::new(FileMedium::new(folder.join(EVENTS_FILE))), Pace::Prompt, lifecycle).await
+    }
+
+    async fn open_medium(medium: Box<dyn Medium>, pace: Pace, lifecycle: &Lifecycle) -> Self {
         let shared = Arc::new(Shared {
             connection: Connection::new(medium),
             pending: Pending::default(),
@@ -81,7 +90,7 @@ impl DataStore {
         });
         let opening = Arc::clone(&shared);
         let opened = blocking(TASK, move || opening.connection.open()).await.unwrap_or(Err(StoreError::Panicked));
-        let writer = Writer::new(Arc::clone(&shared), lifecycle.token().clone(), &opened);
+        let writer = Writer::new(Arc::clone(&shared), pace, lifecycle.token().clone(), &opened);
         lifecycle.supervise_graceful(TASK, writer);
         Self(shared)
     }

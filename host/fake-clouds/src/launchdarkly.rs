@@ -44,6 +44,8 @@ struct Cloud {
     goals: Option<GoalsAnswer>,
     /// Statuses of the next event posts, before the usual 202.
     next_posts: VecDeque<u16>,
+    /// Whether posts are answered 503 and not recorded.
+    refuses_posts: bool,
     /// Delay of responses to posts.
     post_delay: Duration,
     /// `Date` of responses to posts in place of the real one.
@@ -278,6 +280,11 @@ impl FakeLaunchDarkly {
     /// Answers the next event posts with these statuses, one each.
     pub fn answers_posts_with(&self, statuses: impl IntoIterator<Item = u16>) {
         self.lock().next_posts.extend(statuses);
+    }
+
+    /// Answers event posts with 503 and does not record them, or accepts them again.
+    pub fn refuses_posts(&self, refuses_posts: bool) {
+        self.lock().refuses_posts = refuses_posts;
     }
 
     /// Delays every response to a post.

@@ -295,6 +295,7 @@ mod tests {
             upstream_tls: yardarm_vendor::upstream::UpstreamTls::load().unwrap(),
             upstream_threads: yardarm_core::TaskThreads::start("test", 1).unwrap(),
             store: None,
+            events: None,
             data_dir: Some(file.join("data")),
         };
         let error = start(offline(), parts).await.err().expect("a file in place of the folder");

@@ -8,17 +8,19 @@ mod store;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use tracing::level_filters::LevelFilter;
 use yardarm_core::settings::{Key, Reader, Size, Url};
-use yardarm_core::{choices, keys, settings};
+use yardarm_core::{EnvironmentLabel, Secret, choices, keys, settings};
 use yardarm_vendor::outbound_settings;
 use yardarm_vendor::upstream::Outbound;
 
 use self::environments::{AutoConfigSettings, EnvironmentSettings, OfflineSettings};
-pub use self::environments::{CommonConfig, EnvironmentConfig, EnvironmentSource, Identity};
+pub use self::environments::{CommonConfig, EnvironmentConfig, EnvironmentSource, Identity, LogLevel};
 pub(crate) use self::live::LiveConfig;
 use self::store::StoreSettings;
 pub(crate) use self::store::database_prefix;
 pub use self::store::{BigSegmentsConfig, StoreConfig};
+use crate::identity::label;
 
 /// How soon a failed plugin is called again.
 pub(crate) const PLUGIN_RETRY: Duration = Duration::from_secs(5);
@@ -56,6 +58,13 @@ settings! {
         /// Memory for waiting events, over all environments: half for SDK keys, a quarter each for mobile keys and
         /// environment IDs. Events that do not fit are dropped and counted. At least `4MiB`.
         pub events_memory: usize as Size = "64MiB",
+        /// Space in the data folder for accepted events until LaunchDarkly has them: half for SDK keys, a quarter each for
+        /// mobile keys and environment IDs. With it, events outlive the process and an outage of LaunchDarkly; those that
+        /// do not fit are kept in memory only. `0` keeps all of them in memory only.
+        pub events_spool_size: u64 as Size = "256MiB",
+        /// Secret with which events on disk are encrypted: a generated text, not a password. They are not encrypted unless
+        /// set.
+        pub events_spool_key: Option<Secret>,
         /// Largest event post after decompression. Larger ones are answered 400.
         pub events_max_payload: u64 as Size = "25MiB",
         /// Largest body of a REPORT request. Larger ones are answered 413.
@@ -189,6 +198,28 @@ impl Config {
         }
         config.store.refuse_shared_prefixes(&config.environments, reader);
         Some(config)
+    }
+}
+
+impl Config {
+    /// Returns the levels of log lines about single environments and their filtered variants.
+    #[must_use]
+    pub fn log_levels(&self) -> Vec<(EnvironmentLabel, LevelFilter)> {
+        let EnvironmentSource::Configured(environments) = &self.environments else { return Vec::new() };
+        let leveled = environments.iter().filter_map(|it| Some((it, it.log_level.0?)));
+        leveled
+            .flat_map(|(environment, level)| {
+                let filters = std::iter::once("").chain(environment.filters.iter().map(String::as_str));
+                filters.map(move |filter| (label(&environment.name, filter), level))
+            })
+            .collect()
+    }
+
+    /// Whether accepted events are kept on disk, if there is a data folder.
+    #[must_use]
+    pub fn spools_events(&self) -> bool {
+        let is_offline = matches!(self.environments, EnvironmentSource::Offline { .. });
+        self.send_events && self.events_spool_size > 0 && !is_offline
     }
 }
 

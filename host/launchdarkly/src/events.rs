@@ -1,11 +1,13 @@
 //! Forwarding of events to LaunchDarkly: grouped by headers, posted on a timer, retried once.
 
 mod advice;
+mod deferred;
 mod envelope;
 mod incoming;
 mod limits;
 mod post;
 pub(crate) mod split;
+pub(crate) mod spooled;
 mod summary;
 
 use std::sync::Arc;
@@ -19,6 +21,7 @@ use yardarm_core::{Environment, EnvironmentLabel, Lifecycle};
 use yardarm_vendor::events::ordered_posts::OrderedPosts;
 use yardarm_vendor::events::outbox::{INTERNAL_ERROR, Ledger, LedgerReport, Outbox, OutboxSettings, Sent};
 use yardarm_vendor::events::pipeline::{EventPipeline, FilteredBatch, Sink};
+use yardarm_vendor::events::spool::{SpoolLane, SpooledPost};
 
 use self::advice::advice;
 use self::envelope::event_of;
@@ -53,9 +56,14 @@ struct Port {
     hooks: Hooks,
     poster: Poster,
     posts: ByTrust<PostLimits>,
+    /// Posts on disk; `None` keeps them in memory only.
+    spool: Option<SpoolLanes>,
     limits: Limits,
     lifecycle: Lifecycle,
 }
+
+/// Posts on disk of one environment.
+pub(crate) type SpoolLanes = ByTrust<Arc<SpoolLane>>;
 
 /// Limits and order of the posts of one credential.
 struct PostLimits {
@@ -75,6 +83,7 @@ impl EventPort {
         (http, limits): (&HttpClients, &Limits),
         hooks: Hooks,
         data: Environment<FlagData>,
+        spool: Option<SpoolLanes>,
         lifecycle: &Lifecycle,
     ) -> Self {
         let poster = Poster::new(http.events.clone(), config.events_uri.clone(), settings);
@@ -98,7 +107,7 @@ impl EventPort {
             diagnostics: Arc::new(Semaphore::new(MAX_DIAGNOSTICS)),
             diagnostic_memory: Arc::clone(diagnostic_memory.get(trust)),
         });
-        Self(Arc::new(Port {
+        let port = Arc::new(Port {
             label,
             pipeline: EventPipeline::start(hooks.clone(), Arc::clone(&ledger), lifecycle),
             outbox,
@@ -107,9 +116,17 @@ impl EventPort {
             hooks,
             poster,
             posts,
+            spool,
             limits: limits.clone(),
             lifecycle: lifecycle.clone(),
-        }))
+        });
+        for trust in Trust::ALL {
+            let Some(lane) = port.spool.as_ref().map(|it| it.get(trust)) else { continue };
+            port.ledger.record_received(lane.deferred_events());
+            let (port, lane) = (Arc::clone(&port), Arc::clone(lane));
+            lifecycle.supervise("event spool", move || deferred::pass_on(Arc::clone(&port), trust, Arc::clone(&lane)));
+        }
+        Self(port)
     }
 
     /// Memory for posts of such callers.
@@ -138,30 +155,28 @@ impl EventPort {
         self.0.ledger.record_dropped("too-many-diagnostics", 1);
     }
 
-    /// Accepts a post; it is filtered and sent after the response.
-    pub(crate) fn accept(&self, post: Post) -> Result<(), Busy> {
+    /// Accepts a post; it is filtered and sent after the response. With a spool, it is on disk before the response.
+    pub(crate) async fn accept(&self, post: Post) -> Result<(), Busy> {
         let trust = post.kind.trust();
-        let posts = self.0.posts.get(trust);
-        let Ok(place) = Arc::clone(&posts.permits).try_acquire_owned() else {
+        let Ok(place) = Arc::clone(&self.0.posts.get(trust).permits).try_acquire_owned() else {
             self.refuse_post();
             return Err(Busy);
+        };
+        let lane = self.0.spool.as_ref().map(|it| it.get(trust)).filter(|_| !post.split.events.is_empty());
+        let on_disk = match lane {
+            Some(lane) => lane.write(spooled::entry(&post)).await,
+            None => None,
         };
         let ledger = &self.0.ledger;
         ledger.record_received(post.split.events.len() + post.split.lost.values().sum::<usize>());
         for (reason, count) in &post.split.lost {
             ledger.record_dropped(reason, *count);
         }
-        let (port, count) = (Arc::clone(&self.0), post.split.events.len());
-        let filtering = Arc::clone(&port);
-        let filter = async move { filtering.filter(post).await };
-        let forward = async move |filtered: FilteredBatch| {
-            if filtered.count() > MANY_EVENTS {
-                let _ = port.limits.offload(trust, move || filtered.forward()).await;
-            } else {
-                filtered.forward();
-            }
-        };
-        posts.ordered.accept(count, place, filter, forward);
+        match (lane, on_disk) {
+            // Behind those that wait already, or until upstream takes what is in memory.
+            (Some(lane), Some(on_disk)) if lane.has_deferred() || !self.0.outbox.has_room(trust) => lane.defer(on_disk),
+            (_, on_disk) => self.0.process(post, place, on_disk),
+        }
         Ok(())
     }
 
@@ -181,14 +196,23 @@ impl EventPort {
     /// Sends all waiting events and returns when each is delivered or dropped.
     pub(crate) async fn flush(&self) {
         // Posts that are still being filtered come first: all their permits must be free.
+        for lane in Trust::ALL.iter().filter_map(|trust| Some(self.0.spool.as_ref()?.get(*trust))) {
+            lane.close();
+        }
         for trust in Trust::ALL {
             let _ = self.0.posts.get(trust).permits.acquire_many(MAX_POSTS).await;
         }
         self.0.pipeline.close();
-        for (key, batch) in self.0.summaries.take().await {
-            self.0.outbox.dispatch(key, batch);
+        for (key, batch, acks) in self.0.summaries.take().await {
+            self.0.outbox.dispatch(key, batch, acks);
         }
         self.0.outbox.flush().await;
+    }
+
+    /// Bytes of posts on disk.
+    pub(crate) fn on_disk_bytes(&self) -> usize {
+        let lanes = Trust::ALL.iter().filter_map(|trust| Some(self.0.spool.as_ref()?.get(*trust)));
+        lanes.map(|it| it.bytes()).sum()
     }
 
     /// Counts of events.
@@ -198,6 +222,21 @@ impl EventPort {
 }
 
 impl Port {
+    /// Has a post filtered and forwarded, in order with others. Its events are pending in the ledger.
+    fn process(self: &Arc<Self>, post: Post, place: OwnedSemaphorePermit, on_disk: Option<SpooledPost>) {
+        let (trust, count) = (post.kind.trust(), post.split.events.len());
+        let (filtering, port) = (Arc::clone(self), Arc::clone(self));
+        let filter = async move { filtering.filter(post, on_disk).await };
+        let forward = async move |filtered: FilteredBatch| {
+            if filtered.count() > MANY_EVENTS {
+                let _ = port.limits.offload(trust, move || filtered.forward()).await;
+            } else {
+                filtered.forward();
+            }
+        };
+        self.posts.get(trust).ordered.accept(count, place, filter, forward);
+    }
+
     async fn pass_on(self: Arc<Self>, diagnostic: Diagnostic, place: OwnedSemaphorePermit) {
         let Diagnostic { kind, request, path, headers, body, charge } = diagnostic;
         let headers = end_to_end(&headers);
@@ -235,7 +274,7 @@ impl Port {
     }
 
     /// Filters a post and returns the events to forward now. Its memory is charged until its events are queued.
-    async fn filter(&self, post: Post) -> Option<FilteredBatch> {
+    async fn filter(&self, post: Post, on_disk: Option<SpooledPost>) -> Option<FilteredBatch> {
         fault_point("event reader");
         let form = post.form();
         let Post { kind, request, schema, tags, split, .. } = post;
@@ -255,11 +294,14 @@ impl Port {
         let sink: Sink = match form {
             Form::Verbatim => {
                 let outbox = Arc::clone(&self.outbox);
-                Box::new(move |events| outbox.push(&key, events, Some(charge)))
+                Box::new(move |events| match on_disk {
+                    Some(post) => outbox.push_spooled(&key, events, charge, &post),
+                    None => outbox.push(&key, events, Some(charge)),
+                })
             }
             Form::Summarised => {
                 let summaries = Arc::clone(&self.summaries);
-                Box::new(move |events| summaries.push(key, events, charge))
+                Box::new(move |events| summaries.push(key, events, charge, on_disk))
             }
         };
         self.pipeline.pass(facts, events, sink).await

@@ -9,6 +9,8 @@ use axum::response::Response;
 use tokio::sync::watch;
 use yardarm_core::hooks::HookFuture;
 use yardarm_core::status::Status;
+use yardarm_core::supervisor::blocking;
+use yardarm_vendor::events::spool::Spool;
 use yardarm_vendor::report::{EnvironmentListReport, EnvironmentReport};
 use yardarm_vendor::side::{Parts, StartError, VendorSide};
 
@@ -65,8 +67,8 @@ pub async fn start(config: Config, parts: Parts) -> Result<LaunchDarkly, StartEr
     let is_offline = matches!(config.environments, EnvironmentSource::Offline { .. });
     let limits = Limits::new(&config)?;
     let clients = (http.clone(), limits.clone());
-    let assembly =
-        EnvironmentAssembly::new(Arc::clone(&config), clients, parts.clone(), environments.clone(), is_offline);
+    let kept = (parts.clone(), open_spool(&config, &parts).await);
+    let assembly = EnvironmentAssembly::new(Arc::clone(&config), clients, kept, environments.clone(), is_offline);
     let (auto_config, list) = start_list(&config, &http, &parts, assembly).await?;
     let compat_metrics = config.prometheus.as_ref().map(|it| CompatMetrics::new(it.prefix.clone()));
     let routes = downstream::routes(Downstream {
@@ -87,6 +89,20 @@ pub async fn start(config: Config, parts: Parts) -> Result<LaunchDarkly, StartEr
         auto_config,
         list,
     })
+}
+
+/// Opens the events on disk; `None` keeps them in memory only.
+async fn open_spool(config: &Arc<Config>, parts: &Parts) -> Option<Spool> {
+    let store = parts.events.clone().filter(|_| config.spools_events())?;
+    let config = Arc::clone(config);
+    let open = move || Spool::new(store, VENDOR, config.events_spool_size, config.events_spool_key.as_ref());
+    match blocking("event spool", open).await.unwrap_or_else(|error| Err(error.into())) {
+        Ok(spool) => Some(spool),
+        Err(error) => {
+            tracing::error!(%error, "events cannot be kept on disk; they are lost with the process");
+            None
+        }
+    }
 }
 
 /// Starts the source of the list of environments. Returns the state of the auto-configuration stream, or the sender for

@@ -43,6 +43,7 @@ fn events(families: &mut Families, labels: [&str; 2], report: &EventReport) {
     families.sample(&catalog::EVENTS_ADDED, &labels, report.added);
     families.sample(&catalog::EVENTS_DELIVERED, &labels, report.delivered);
     families.sample(&catalog::EVENTS_PENDING, &labels, report.pending);
+    families.sample(&catalog::EVENTS_ON_DISK, &labels, report.on_disk_bytes);
     families.sample(&catalog::EVENT_POSTS_REFUSED, &labels, report.refused_posts);
     for (plugin, count) in &report.filtered {
         families.sample(&catalog::EVENTS_FILTERED, &[vendor, name, plugin], *count);

@@ -5,3 +5,5 @@ pub mod outbox;
 pub mod pipeline;
 
 pub mod ordered_posts;
+
+pub mod spool;

@@ -19,11 +19,11 @@ pub mod stream_response;
 
 pub mod payload;
 
+pub mod persisted;
+
 pub mod events;
 
 pub mod report;
-
-pub mod persisted;
 
 pub mod environment;
 

@@ -151,6 +151,9 @@ pub struct EventReport {
     pub filtered: Vec<(String, u64)>,
     /// Events lost, by reason.
     pub dropped: Vec<(&'static str, u64)>,
+    /// Bytes of accepted posts on disk whose events are not settled; left out while there are none.
+    #[serde(skip_serializing_if = "is_none_on_disk")]
+    pub on_disk_bytes: usize,
     /// Posts rejected because too many were in progress; left out while there are none.
     #[serde(skip_serializing_if = "is_zero")]
     pub refused_posts: u64,
@@ -249,9 +252,14 @@ impl From<LedgerReport> for EventReport {
             pending: report.pending,
             filtered: report.filtered.iter().map(|(plugin, count)| (plugin.to_string(), *count)).collect(),
             dropped: report.dropped.into_iter().collect(),
+            on_disk_bytes: 0,
             refused_posts: report.refused_posts,
         }
     }
+}
+
+fn is_none_on_disk(bytes: &usize) -> bool {
+    *bytes == 0
 }
 
 fn is_zero(count: &u64) -> bool {

@@ -32,6 +32,8 @@ pub struct Parts {
     pub upstream_threads: TaskThreads,
     /// Store for last good data; `None` persists nothing.
     pub store: Option<DataStore>,
+    /// Store for accepted events; `None` keeps them in memory only.
+    pub events: Option<DataStore>,
     /// Folder for files of this side; `None` without a data folder.
     pub data_dir: Option<PathBuf>,
 }

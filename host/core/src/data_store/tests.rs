@@ -78,7 +78,7 @@ fn state<const N: usize>(all: [(&str, u32); N]) -> State {
 
 async fn opened(disk: &Disk) -> (DataStore, Lifecycle) {
     let lifecycle = Lifecycle::new();
-    (DataStore::open_medium(Box::new(disk.clone()), &lifecycle).await, lifecycle)
+    (DataStore::open_medium(Box::new(disk.clone()), Pace::Relaxed, &lifecycle).await, lifecycle)
 }
 
 async fn stop(lifecycle: &Lifecycle) {

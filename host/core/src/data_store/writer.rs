@@ -20,9 +20,29 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const AFTER_FAILURE: Duration = Duration::from_secs(10);
 const MAX_PAUSE: Duration = Duration::from_secs(300);
 
+/// How soon a change is committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// Within a second or two, together with others: what is lost with the process can be fetched again.
+    Relaxed,
+    /// At once, together with those that occur during the commit before it.
+    Prompt,
+}
+
+impl Pace {
+    /// Time from a change to its commit, and shortest time between two commits.
+    fn delays(self) -> (Duration, Duration) {
+        match self {
+            Self::Relaxed => (SETTLE, INTERVAL),
+            Self::Prompt => (Duration::ZERO, Duration::ZERO),
+        }
+    }
+}
+
 /// Commits changes until the end of the process. The last changes before the end are still committed.
 pub(super) struct Writer {
     shared: Arc<Shared>,
+    pace: Pace,
     token: CancellationToken,
     /// When the next commit may be tried.
     next_commit: Instant,
@@ -33,12 +53,17 @@ pub(super) struct Writer {
 
 impl Writer {
     /// `opened` is the outcome of opening the database, which is the first attempt to write.
-    pub(super) fn new(shared: Arc<Shared>, token: CancellationToken, opened: &Result<(), StoreError>) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        pace: Pace,
+        token: CancellationToken,
+        opened: &Result<(), StoreError>,
+    ) -> Self {
         let mut failures = Failures::new();
         if let Err(error) = opened {
             failures.record(&error.to_string());
         }
-        Self { shared, token, next_commit: Instant::now(), has_failed: false, failures }
+        Self { shared, pace, token, next_commit: Instant::now(), has_failed: false, failures }
     }
 
     /// Waits until a commit is due; returns whether the process ends.
@@ -51,7 +76,7 @@ impl Writer {
                 () = self.token.cancelled(), if !is_dirty => return true,
                 () = std::future::ready(()), if is_dirty => (),
             }
-            self.next_commit = self.next_commit.max(Instant::now() + SETTLE);
+            self.next_commit = self.next_commit.max(Instant::now() + self.pace.delays().0);
         }
         tokio::time::timeout_at(self.next_commit, self.token.cancelled()).await.is_ok()
     }
@@ -64,7 +89,7 @@ impl Writer {
         let error = match committed {
             Ok(Ok(())) => {
                 self.has_failed = false;
-                self.next_commit = Instant::now() + INTERVAL;
+                self.next_commit = Instant::now() + self.pace.delays().1;
                 return self.failures.recover(&self.shared.connection.name());
             }
             Ok(Err(error)) => error.to_string(),

@@ -69,6 +69,8 @@ crate::catalog! {
     EVENTS_DELIVERED = counter("yardarm_events_delivered_total", ["vendor", "environment"],
         "Events delivered upstream.");
     EVENTS_PENDING = gauge("yardarm_events_pending", ["vendor", "environment"], "Events that wait or are being sent.");
+    EVENTS_ON_DISK = gauge("yardarm_events_on_disk_bytes", ["vendor", "environment"],
+        "Bytes of accepted posts on disk whose events are not settled.");
     EVENTS_FILTERED = counter("yardarm_events_filtered_total", ["vendor", "environment", "plugin"],
         "Events that plugins dropped, by plugin.");
     EVENTS_DROPPED = counter("yardarm_events_dropped_total", ["vendor", "environment", "reason"],

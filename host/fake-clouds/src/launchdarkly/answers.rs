@@ -17,6 +17,9 @@ pub(super) async fn answer(State(cloud): State<FakeLaunchDarkly>, request: Reque
     let raw_body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let path = parts.uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string);
     let credential = parts.headers.get(AUTHORIZATION).and_then(|it| it.to_str().ok()).unwrap_or_default().to_owned();
+    if parts.method == Method::POST && cloud.lock().refuses_posts {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
     cloud.lock().requests.push(Recorded {
         at: Instant::now(),
         method: parts.method.clone(),

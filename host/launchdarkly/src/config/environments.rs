@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tracing::level_filters::LevelFilter;
 use yardarm_core::secret::is_sendable;
 use yardarm_core::settings::Reader;
-use yardarm_core::{Secret, settings};
+use yardarm_core::{Secret, choices, settings};
 
 use super::{DAY, TENTH, YEAR};
 use crate::identity::{Credentials, EnvironmentId, MobileKey, SdkKey, SdkKind, label};
@@ -56,6 +57,8 @@ pub struct EnvironmentConfig {
     pub identity: Option<Identity>,
     /// Accepted credentials.
     pub credentials: Credentials,
+    /// Level of log lines about it.
+    pub log_level: LogLevel,
     /// Whether browsers must prove their context with a hash.
     pub secure_mode: bool,
     /// How long PHP may cache polled flags.
@@ -68,6 +71,21 @@ pub struct EnvironmentConfig {
     pub allowed_origins: Vec<String>,
     /// Request headers that browsers may send in addition to the usual ones.
     pub allowed_headers: Vec<String>,
+}
+
+/// Level of log lines about an environment; `None` is that of the process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LogLevel(pub Option<LevelFilter>);
+
+choices! {
+    LogLevel as LogLevel {
+        "inherit" => LogLevel(None),
+        "error" => LogLevel(Some(LevelFilter::ERROR)),
+        "warn" => LogLevel(Some(LevelFilter::WARN)),
+        "info" => LogLevel(Some(LevelFilter::INFO)),
+        "debug" => LogLevel(Some(LevelFilter::DEBUG)),
+        "none" => LogLevel(Some(LevelFilter::OFF)),
+    }
 }
 
 /// Keys and names of an environment and its project in LaunchDarkly.
@@ -125,6 +143,9 @@ settings! {
         mobile_key: Option<Secret>,
         /// Client-side ID. Without it, browser routes answer 404.
         env_id: Option<String>,
+        /// Level of log lines about this environment: `error`, `warn`, `info`, `debug` or `none`, or `inherit` for
+        /// `log.level`.
+        log_level: LogLevel = "inherit",
         /// Whether browsers must send the secure mode hash of their context.
         secure_mode: bool = "false",
         /// How long PHP may cache polled flags. None unless set.
@@ -193,6 +214,7 @@ impl EnvironmentConfig {
             name: reader.require("name", keys.name),
             identity: None,
             credentials: Credentials::fixed(sdk_key, mobile_key, keys.env_id.map(EnvironmentId::new)),
+            log_level: keys.log_level,
             secure_mode: keys.secure_mode,
             ttl: keys.ttl,
             filters: keys.filters,

@@ -64,7 +64,7 @@ pub(super) async fn analytics(State(downstream): State<Arc<Downstream>>, caller:
     let schema = schema.filter(|it| *it > 0).unwrap_or(1);
     let is_unsummarized = headers.contains_key("x-launchdarkly-unsummarized");
     let post = Post { kind: caller.kind, request: caller.request.clone(), schema, is_unsummarized, tags, split };
-    match port.accept(post) {
+    match port.accept(post).await {
         Ok(()) => StatusCode::ACCEPTED.into_response(),
         Err(_) => PostRejection::Busy.into_response(),
     }
@@ -102,11 +102,12 @@ pub(super) async fn pixel(caller: Caller, uri: Uri) -> Response {
     if let Some(body) = events.filter(|it| !it.is_empty()) {
         let split = port.splitter(caller.kind).ok_or(ReadingError::Busy);
         // No larger than the head of a request.
-        let is_taken = split.and_then(|splitter| split_at_once(&body, splitter)).is_ok_and(|split| {
-            let (kind, request) = (SdkKind::Browser, caller.request);
-            port.accept(Post { kind, request, schema: 3, is_unsummarized: false, tags: None, split }).is_ok()
-        });
-        if !is_taken {
+        let Ok(split) = split.and_then(|splitter| split_at_once(&body, splitter)) else {
+            return PostRejection::Busy.into_response();
+        };
+        let (kind, request) = (SdkKind::Browser, caller.request);
+        let post = Post { kind, request, schema: 3, is_unsummarized: false, tags: None, split };
+        if port.accept(post).await.is_err() {
             return PostRejection::Busy.into_response();
         }
     }

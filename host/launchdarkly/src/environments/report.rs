@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use yardarm_core::time::unix_ms;
-use yardarm_vendor::report::{BigSegmentReport, EnvironmentReport, StoreReport};
+use yardarm_vendor::report::{BigSegmentReport, EnvironmentReport, EventReport, StoreReport};
 
 use super::{LdEnvironment, Phase};
 use crate::store::{EnvironmentStore, advice};
@@ -21,7 +21,10 @@ pub(crate) fn report(environment: &LdEnvironment, stale_after: Duration) -> Envi
     EnvironmentReport {
         flags: items.map_or(0, |it| it.flags.live_len()),
         segments: items.map_or(0, |it| it.segments.live_len()),
-        events: environment.events.port().map(|it| it.report().into()),
+        events: environment
+            .events
+            .port()
+            .map(|it| EventReport { on_disk_bytes: it.on_disk_bytes(), ..it.report().into() }),
         store: environment.store.as_ref().map(|it| store(it)),
         big_segments: environment.store.as_ref().and_then(|it| big_segments(it, stale_after)),
         ..environment.base.report(phase)

@@ -22,6 +22,7 @@ use yardarm_core::budget::{Account, ByTrust, Charge, Trust};
 use yardarm_core::time::unix_ms;
 use yardarm_core::{Environment, Lifecycle, Supervised};
 use yardarm_vendor::events::outbox::{Batch, Ledger, Outbox, OutboxSettings, QueueKey as _};
+use yardarm_vendor::events::spool::{Ack, SpooledPost};
 
 use self::processor::{Loss, MOST_OF_ONE, Moment, Processor};
 use self::read::ReadError;
@@ -62,8 +63,11 @@ pub(super) struct SummaryParts {
 enum Job {
     Process(Arrival),
     /// Replies with everything that was collected.
-    Flush(oneshot::Sender<Vec<(QueueKey, Batch)>>),
+    Flush(oneshot::Sender<Vec<Summary>>),
 }
+
+/// A batch of a queue, with the parts of posts on disk that it stands for.
+type Summary = (QueueKey, Batch, Vec<Ack>);
 
 /// Events of one post.
 struct Arrival {
@@ -71,6 +75,8 @@ struct Arrival {
     events: Vec<Bytes>,
     /// Memory of the post, which bounds waiting posts.
     _charge: Charge,
+    /// The post on disk.
+    on_disk: Option<SpooledPost>,
 }
 
 struct Summariser {
@@ -86,13 +92,15 @@ struct Open {
     used: Instant,
     /// Memory that it takes.
     charge: Charge,
+    /// The posts on disk whose events it has taken.
+    acks: Vec<Ack>,
 }
 
 /// The result of processing one post, besides the state of the processor.
 #[derive(Default)]
 struct Processed {
     /// Batches that were taken because the processor was full.
-    batches: Vec<Batch>,
+    batches: Vec<(Batch, Vec<Ack>)>,
     lost: BTreeMap<&'static str, usize>,
     /// The first error, for the log.
     malformed: Option<ReadError>,
@@ -112,16 +120,16 @@ impl Summaries {
 
     /// Queues events of a post that are pending in the ledger, with their memory; drops and counts them if too many posts
     /// wait.
-    pub(super) fn push(&self, key: QueueKey, events: Vec<Bytes>, charge: Charge) {
+    pub(super) fn push(&self, key: QueueKey, events: Vec<Bytes>, charge: Charge, on_disk: Option<SpooledPost>) {
         let count = events.len();
         let jobs = self.jobs.get(key.trust());
-        if jobs.try_send(Job::Process(Arrival { key, events, _charge: charge })).is_err() {
+        if jobs.try_send(Job::Process(Arrival { key, events, _charge: charge, on_disk })).is_err() {
             self.ledger.record_dropped("summaries-too-slow", count);
         }
     }
 
     /// Takes everything that was collected, after all queued posts have been processed.
-    pub(super) async fn take(&self) -> Vec<(QueueKey, Batch)> {
+    pub(super) async fn take(&self) -> Vec<Summary> {
         let mut all = Vec::new();
         for trust in Trust::ALL {
             let (reply, batches) = oneshot::channel();
@@ -164,8 +172,8 @@ impl Summariser {
                     None => return,
                 },
                 _ = timer.tick() => {
-                    for (key, batch) in self.take() {
-                        self.parts.outbox.dispatch(key, batch);
+                    for (key, batch, acks) in self.take() {
+                        self.parts.outbox.dispatch(key, batch, acks);
                     }
                     self.close_idle();
                 }
@@ -175,7 +183,7 @@ impl Summariser {
 
     /// Has a post processed off the serving threads, because it may have thousands of events.
     async fn process(&mut self, arrival: Arrival) {
-        let Arrival { key, events, _charge } = arrival;
+        let Arrival { key, events, _charge, on_disk } = arrival;
         let count = events.len();
         let Some(mut open) = self.open(&key) else {
             self.parts.ledger.record_dropped("memory-full", count);
@@ -189,9 +197,12 @@ impl Summariser {
             let nothing = Items::default();
             let flags = snapshot.as_ref().map_or(&nothing, |it| it.data().items());
             let mut processed = Processed::default();
+            let take_on = |open: &mut Open| open.acks.extend(on_disk.as_ref().map(SpooledPost::ack));
+            take_on(&mut open);
             for event in &events {
                 if open.processor.is_full() {
-                    processed.batches.push(open.processor.flush());
+                    processed.batches.push(open.flush());
+                    take_on(&mut open);
                 }
                 if let Err(loss) = open.processor.take(event, flags, moment) {
                     processed.lose(loss);
@@ -211,14 +222,15 @@ impl Summariser {
         if let Some(error) = processed.malformed {
             tracing::debug!(%error, "events of a post could not be read and were dropped");
         }
-        for batch in processed.batches {
-            self.parts.outbox.dispatch(key.clone(), batch);
+        for (batch, acks) in processed.batches {
+            self.parts.outbox.dispatch(key.clone(), batch, acks);
         }
         if open.account_for() {
             self.processors.insert(key, open);
         } else {
             // Without memory for its state, the next post starts with a new processor.
-            self.parts.outbox.dispatch(key, open.processor.flush());
+            let (batch, acks) = open.flush();
+            self.parts.outbox.dispatch(key, batch, acks);
         }
     }
 
@@ -232,7 +244,8 @@ impl Summariser {
             if let Some(longest) = idle.map(|(key, _)| key.clone())
                 && let Some(mut open) = self.processors.remove(&longest)
             {
-                self.parts.outbox.dispatch(longest, open.processor.flush());
+                let (batch, acks) = open.flush();
+                self.parts.outbox.dispatch(longest, batch, acks);
             }
         }
         let used = Instant::now();
@@ -240,16 +253,17 @@ impl Summariser {
         let capacity = self.parts.settings.capacity + MOST_OF_ONE - 1;
         let processor = Processor::new(key.schema, capacity, used);
         let charge = self.memory.charge(PROCESSOR_COST + key.heap_bytes())?;
-        Some(Open { processor, used, charge })
+        Some(Open { processor, used, charge, acks: Vec::new() })
     }
 
-    fn take(&mut self) -> Vec<(QueueKey, Batch)> {
+    fn take(&mut self) -> Vec<Summary> {
         let batches = self.processors.iter_mut().map(|(key, open)| {
-            let batch = open.processor.flush();
+            let (batch, acks) = open.flush();
             open.account_for();
-            (key.clone(), batch)
+            (key.clone(), batch, acks)
         });
-        batches.filter(|(_, batch)| !batch.events.is_empty()).collect()
+        let has_events = |(_, batch, acks): &Summary| !batch.events.is_empty() || !acks.is_empty();
+        batches.filter(has_events).collect()
     }
 
     fn close_idle(&mut self) {
@@ -261,6 +275,11 @@ impl Summariser {
 }
 
 impl Open {
+    /// Takes what was collected.
+    fn flush(&mut self) -> (Batch, Vec<Ack>) {
+        (self.processor.flush(), std::mem::take(&mut self.acks))
+    }
+
     /// Adjusts the charge to the memory of the processor; `false` if there is not enough.
     fn account_for(&mut self) -> bool {
         let (held, charged) = (self.processor.bytes(), self.charge.amount().saturating_sub(PROCESSOR_COST));

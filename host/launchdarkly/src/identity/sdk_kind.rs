@@ -1,9 +1,10 @@
 //! The three kinds of SDKs.
 
+use serde::{Deserialize, Serialize};
 use yardarm_core::budget::Trust;
 
 /// Kind of caller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum SdkKind {
     Server,
     Mobile,

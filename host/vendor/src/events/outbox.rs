@@ -1,5 +1,5 @@
 //! Delivery of events to the vendor: bounded queues, batches that are sent on a timer or once full, one retry, and a
-//! count of every loss.
+//! count of every loss. Batches of posts that are on disk are sent until upstream takes them.
 //!
 //! Each environment has one lane (`outbox/lane.rs`) per [`Trust`], as there is one credential of each kind: a lane has
 //! its own queues, posts and memory, and never uses those of another. As long as upstream answers, events are dropped
@@ -7,6 +7,7 @@
 
 mod lane;
 mod ledger;
+mod retry;
 
 use std::hash::Hash;
 use std::sync::Arc;
@@ -14,16 +15,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
 use yardarm_core::budget::{Budget, ByTrust, Charge, Trust};
 use yardarm_core::hooks::HookFuture;
 use yardarm_core::supervisor::fault_point;
 use yardarm_core::workers::{ThreadError, Workers};
 use yardarm_core::{Background, Lifecycle};
 
-use self::lane::{EVENT_COST, Lane};
+use self::lane::{EVENT_COST, Lane, Outgoing, Queued};
 pub use self::ledger::{Advice, Ledger, LedgerReport, Unsettled};
+use super::spool::{Ack, SpooledPost};
 
 /// Delay between a failed delivery and the only retry, as in LaunchDarkly's SDKs.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -32,6 +35,8 @@ const MAX_POSTS: ByTrust<usize> = ByTrust { secret: 96, embedded: 48, public: 48
 /// Size of a batch in bytes, including [`EVENT_COST`] per event, from which a batch for [`Trust::Secret`] is prepared
 /// off the serving threads. Batches of other kinds always are.
 const LARGE_BATCH: usize = 16 << 10;
+/// Time after which [`Outbox::room`] looks again.
+const ROOM_INTERVAL: Duration = Duration::from_millis(100);
 /// Number of threads that send the posts of untrusted callers. Sending is less work than preparing.
 const SENDERS: usize = 1;
 
@@ -114,8 +119,10 @@ pub struct Outbox<K, D: Delivery<K>> {
     ledger: Arc<Ledger>,
     lanes: ByTrust<Mutex<Lane<K>>>,
     limits: SharedLimits,
-    /// Notified when a post has ended.
+    /// Notified when a post has ended, or a batch need not be sent again.
     ended: Notify,
+    /// Cancelled from the last flush on: batches that upstream does not take stay on disk.
+    closing: CancellationToken,
     lifecycle: Lifecycle,
 }
 
@@ -183,6 +190,7 @@ impl<K: QueueKey, D: Delivery<K>> Outbox<K, D> {
             lanes: ByTrust::from_fn(|trust| Mutex::new(Lane::new(limits.memory(trust).account()))),
             limits: limits.clone(),
             ended: Notify::new(),
+            closing: CancellationToken::new(),
             lifecycle: lifecycle.clone(),
         });
         let timer = Arc::clone(&outbox);
@@ -194,6 +202,36 @@ impl<K: QueueKey, D: Delivery<K>> Outbox<K, D> {
     /// counted. `charge` is memory that already covers the events, in which they wait for space while upstream keeps
     /// up.
     pub fn push(self: &Arc<Self>, key: &K, events: Vec<Bytes>, charge: Option<Charge>) {
+        self.push_queued(key, events.into_iter().map(Queued::from).collect(), charge);
+    }
+
+    /// Queues events of a post that is on disk. While upstream does not answer, they wait in memory, however many there
+    /// are: ask [`Self::has_room`] before.
+    pub fn push_spooled(self: &Arc<Self>, key: &K, events: Vec<Bytes>, charge: Charge, post: &SpooledPost) {
+        let queued = events.into_iter().map(|body| Queued { body, ack: Some(post.ack()) }).collect();
+        self.push_queued(key, queued, Some(charge));
+    }
+
+    /// Returns whether events of one kind of credential would be sent soon: no batch waits for upstream to come back, and
+    /// there is room in the queues.
+    #[must_use]
+    pub fn has_room(&self, trust: Trust) -> bool {
+        self.lane(trust).has_room(&self.settings)
+    }
+
+    /// Waits until there is room. Cancel-safe.
+    pub async fn room(&self, trust: Trust) {
+        loop {
+            let ended = self.ended.notified();
+            if self.has_room(trust) {
+                return;
+            }
+            // What upstream keeps up with also depends on the time.
+            let _ = tokio::time::timeout(ROOM_INTERVAL, ended).await;
+        }
+    }
+
+    fn push_queued(self: &Arc<Self>, key: &K, events: Vec<Queued>, charge: Option<Charge>) {
         let (mut events, mut charge) = (events.into_iter(), charge);
         while events.len() > 0 {
             self.lane(key.trust()).push(key, &mut events, &mut charge, &self.settings, &self.ledger);
@@ -201,20 +239,24 @@ impl<K: QueueKey, D: Delivery<K>> Outbox<K, D> {
         }
     }
 
-    /// Sends a batch that was built elsewhere, in order; drops and counts it if it does not fit.
-    pub fn dispatch(self: &Arc<Self>, key: K, batch: Batch) {
+    /// Sends a batch that was built elsewhere, in order; drops and counts it if it does not fit. `acks` are the parts of
+    /// posts on disk that it stands for.
+    pub fn dispatch(self: &Arc<Self>, key: K, batch: Batch, acks: Vec<Ack>) {
         if batch.events.is_empty() {
             // Events that are settled without a post are settled by the caller, which knows the reason.
             debug_assert_eq!(batch.stands_for, 0, "an empty batch stands for nothing");
-            return;
+            return acks.into_iter().for_each(Ack::settle);
         }
         let trust = key.trust();
-        self.lane(trust).push_batch(key, batch, &self.ledger);
+        self.lane(trust).push_batch(key, batch, acks, &self.ledger);
         self.post_ready(trust);
     }
 
-    /// Sends all queued events, and waits until they are delivered or dropped.
+    /// Sends all queued events, and waits until they are delivered or dropped, or stay on disk. From now on, nothing is
+    /// sent again and again.
     pub async fn flush(self: &Arc<Self>) {
+        self.closing.cancel();
+        self.ended.notify_waiters();
         loop {
             let ended = self.ended.notified();
             tokio::pin!(ended);
@@ -250,35 +292,67 @@ impl<K: QueueKey, D: Delivery<K>> Outbox<K, D> {
         loop {
             // The lane must not be locked while a task is started.
             let next = self.lane(trust).next(&self.settings, &self.ledger);
-            let Some((key, batch, charge)) = next else { return };
+            let Some(outgoing) = next else { return };
             let post = UnderWay { outbox: Arc::clone(self), trust, is_answered: false };
             // Not dropped on shutdown: what was taken from a queue is delivered within the drain time.
-            self.limits.spawn_sender(trust, &self.lifecycle, "event delivery", post.run(key, batch, charge));
+            self.limits.spawn_sender(trust, &self.lifecycle, "event delivery", post.run(outgoing));
         }
     }
 
-    /// Sends a batch, with one retry, and settles its events. Returns whether upstream answered with a final status.
-    async fn deliver(&self, key: &K, batch: Batch) -> bool {
-        let Batch { events, stands_for } = batch;
+    /// Sends a batch, with one retry, and settles its events. A batch of posts on disk is sent until upstream takes it.
+    /// Returns whether upstream answered with a final status.
+    async fn deliver(&self, outgoing: Outgoing<K>) -> bool {
+        let Outgoing { key, batch: Batch { events, stands_for }, acks, number, charge: _charge } = outgoing;
         let unsettled = self.ledger.guard(stands_for);
+        if !acks.is_empty() && self.is_left_on_disk(key.trust()) {
+            unsettled.settle_elsewhere();
+            return false;
+        }
         fault_point("event sender");
-        let Some(batch) = self.prepare(key, events).await else {
+        // One kind of credential never uses the slots of another, and environments alternate.
+        let slot = self.slot(key.trust()).await;
+        let Some(batch) = self.prepare(&key, events).await else {
             unsettled.settle_elsewhere();
             self.ledger.record_dropped(INTERNAL_ERROR, stands_for);
+            acks.into_iter().for_each(Ack::settle);
             return false;
         };
-        let mut outcome = self.delivery.send(key, &batch).await;
+        let mut outcome = self.delivery.send(&key, &batch).await;
+        drop(slot);
         if let Sent::Later(reason) = outcome {
             tracing::debug!(reason, "event delivery failed, will retry once");
             tokio::time::sleep(RETRY_DELAY).await;
-            outcome = self.delivery.send(key, &batch).await;
+            outcome = self.send(&key, &batch).await;
+        }
+        if let Sent::Later(reason) = outcome
+            && !acks.is_empty()
+        {
+            match self.retry(&key, &batch, number, reason).await {
+                Some(sent) => outcome = sent,
+                None => {
+                    unsettled.settle_elsewhere();
+                    return false;
+                }
+            }
         }
         unsettled.settle_elsewhere();
         match outcome {
             Sent::Delivered => self.ledger.record_delivered(stands_for),
             Sent::Later(reason) | Sent::Refused(reason) => self.ledger.record_dropped(reason, stands_for),
         }
+        acks.into_iter().for_each(Ack::settle);
         !matches!(outcome, Sent::Later(_))
+    }
+
+    async fn send(&self, key: &K, batch: &D::Prepared) -> Sent {
+        let _slot = self.slot(key.trust()).await;
+        self.delivery.send(key, batch).await
+    }
+
+    /// Waits until one more post of such credentials may be in progress.
+    async fn slot(&self, trust: Trust) -> Option<SemaphorePermit<'_>> {
+        // The semaphore is never closed.
+        self.limits.posts.get(trust).acquire().await.ok()
     }
 
     async fn prepare(&self, key: &K, events: Vec<Bytes>) -> Option<D::Prepared> {
@@ -298,13 +372,10 @@ impl<K: QueueKey, D: Delivery<K>> Outbox<K, D> {
 }
 
 impl<K: QueueKey, D: Delivery<K>> UnderWay<K, D> {
-    async fn run(mut self, key: K, batch: Batch, charge: Charge) {
+    async fn run(mut self, outgoing: Outgoing<K>) {
         let (outbox, trust) = (Arc::clone(&self.outbox), self.trust);
-        // One kind of credential never uses the slots of another, and environments alternate. The semaphore is never
-        // closed.
-        let place = outbox.limits.posts.get(trust).acquire().await;
-        self.is_answered = outbox.deliver(&key, batch).await;
-        drop((place, charge, self));
+        self.is_answered = outbox.deliver(outgoing).await;
+        drop(self);
         outbox.post_ready(trust);
     }
 }

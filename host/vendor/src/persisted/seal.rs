@@ -28,6 +28,14 @@ pub struct Sealed {
     content: Vec<u8>,
 }
 
+/// Sealed bytes, as they are stored.
+#[derive(Serialize, Deserialize)]
+pub struct SealedBytes {
+    nonce: [u8; NONCE_LEN],
+    #[serde(with = "serde_bytes")]
+    content: Vec<u8>,
+}
+
 /// The content cannot be opened or sealed.
 #[derive(Debug, thiserror::Error)]
 pub enum SealError {
@@ -55,11 +63,20 @@ impl Seal {
     /// # Errors
     /// When the value cannot be encoded.
     pub fn seal<T: Serialize>(&self, value: &T) -> Result<Sealed, SealError> {
-        let mut content = serde_json::to_vec(value).map_err(|_| SealError::Content)?;
+        let SealedBytes { nonce, content } =
+            self.seal_bytes(serde_json::to_vec(value).map_err(|_| SealError::Content)?)?;
+        Ok(Sealed { nonce, content })
+    }
+
+    /// Seals bytes.
+    ///
+    /// # Errors
+    /// When there are more than the cipher can seal, which is many gigabytes.
+    pub fn seal_bytes(&self, mut content: Vec<u8>) -> Result<SealedBytes, SealError> {
         let nonce: [u8; NONCE_LEN] = rand::rng().random();
         let unique = Nonce::assume_unique_for_key(nonce);
         self.key.seal_in_place_append_tag(unique, Aad::from(self.label.as_bytes()), &mut content)?;
-        Ok(Sealed { nonce, content })
+        Ok(SealedBytes { nonce, content })
     }
 
     /// Opens a sealed value.
@@ -67,10 +84,21 @@ impl Seal {
     /// # Errors
     /// When it was sealed with another secret or as another kind of content, or was altered.
     pub fn open<T: DeserializeOwned>(&self, sealed: Sealed) -> Result<T, SealError> {
-        let Sealed { nonce, mut content } = sealed;
+        let Sealed { nonce, content } = sealed;
+        let opened = self.open_bytes(SealedBytes { nonce, content })?;
+        serde_json::from_slice(&opened).map_err(|_| SealError::Content)
+    }
+
+    /// Opens sealed bytes.
+    ///
+    /// # Errors
+    /// When they were sealed with another secret or as another kind of content, or were altered.
+    pub fn open_bytes(&self, sealed: SealedBytes) -> Result<Vec<u8>, SealError> {
+        let SealedBytes { nonce, mut content } = sealed;
         let nonce = Nonce::assume_unique_for_key(nonce);
-        let opened = self.key.open_in_place(nonce, Aad::from(self.label.as_bytes()), &mut content)?;
-        serde_json::from_slice(opened).map_err(|_| SealError::Content)
+        let length = self.key.open_in_place(nonce, Aad::from(self.label.as_bytes()), &mut content)?.len();
+        content.truncate(length);
+        Ok(content)
     }
 }
 

@@ -12,6 +12,7 @@ fn poster() -> Poster {
         name: "main".to_owned(),
         identity: None,
         credentials: Credentials::fixed(SdkKey::new("sdk-1".into()), None, None),
+        log_level: crate::config::LogLevel::default(),
         secure_mode: false,
         ttl: None,
         filters: Vec::new(),
@@ -69,7 +70,7 @@ fn charge() -> Charge {
 impl Summariser {
     async fn processes(&mut self, tags: usize, events: Vec<Bytes>) {
         self.parts.ledger.record_received(events.len());
-        self.process(Arrival { key: key(tags), events, _charge: charge() }).await;
+        self.process(Arrival { key: key(tags), events, _charge: charge(), on_disk: None }).await;
     }
 }
 
@@ -84,22 +85,22 @@ async fn a_flush_comes_after_what_was_queued_before_it() {
     let ledger = Arc::clone(&parts.ledger);
     let summaries = Summaries::start(&parts, &lifecycle);
     ledger.record_received(12);
-    summaries.push(key(1), alias(2), charge());
-    summaries.push(key(2), alias(1), charge());
-    summaries.push(key(1), alias(4), charge());
-    summaries.push(key(2), [alias(1), vec![Bytes::from_static(b"7"); 4]].concat(), charge());
+    summaries.push(key(1), alias(2), charge(), None);
+    summaries.push(key(2), alias(1), charge(), None);
+    summaries.push(key(1), alias(4), charge(), None);
+    summaries.push(key(2), [alias(1), vec![Bytes::from_static(b"7"); 4]].concat(), charge(), None);
     let mut batches: Vec<_> = summaries
         .take()
         .await
         .into_iter()
-        .map(|(key, batch)| (key.tags, batch.events.len(), batch.stands_for))
+        .map(|(key, batch, _)| (key.tags, batch.events.len(), batch.stands_for))
         .collect();
     batches.sort();
     assert_eq!(batches, [(Some("1".into()), 3, 3), (Some("2".into()), 2, 2)]);
     let report = ledger.report();
     assert_eq!(report.dropped.get("malformed"), Some(&4));
     assert_eq!(report.pending, 8, "three more are on their way already, for the processor was full");
-    assert_eq!(summaries.take().await, []);
+    assert!(summaries.take().await.is_empty());
 }
 
 #[tokio::test]
@@ -110,9 +111,9 @@ async fn a_waiting_post_is_charged_to_its_own_memory() {
     let account = Budget::new(1 << 20).account();
     let large = format!(r#"{{"kind":"alias","x":"{}"}}"#, "x".repeat(6000));
     parts.ledger.record_received(1);
-    summaries.push(key(1), vec![large.into()], account.charge(7000).unwrap());
+    summaries.push(key(1), vec![large.into()], account.charge(7000).unwrap(), None);
     assert_eq!(account.used(), 7000);
-    assert_eq!(summaries.take().await, [], "larger than all that may be held");
+    assert!(summaries.take().await.is_empty(), "larger than all that may be held");
     assert_eq!(account.used(), 0, "read, and so free for the next post");
 }
 
@@ -124,11 +125,11 @@ async fn kinds_of_callers_do_not_share_memory() {
     let summaries = Summaries::start(&parts, &lifecycle);
     for tags in 0..100 {
         ledger.record_received(1);
-        summaries.push(QueueKey { kind: SdkKind::Browser, ..key(tags) }, alias(1), charge());
+        summaries.push(QueueKey { kind: SdkKind::Browser, ..key(tags) }, alias(1), charge(), None);
     }
     ledger.record_received(1);
-    summaries.push(key(1), alias(1), charge());
-    assert!(summaries.take().await.iter().any(|(key, _)| key.kind == SdkKind::Server));
+    summaries.push(key(1), alias(1), charge(), None);
+    assert!(summaries.take().await.iter().any(|(key, ..)| key.kind == SdkKind::Server));
     let lost = ledger.report().dropped["memory-full"];
     assert!((1..100).contains(&lost), "{lost}");
 }
@@ -141,9 +142,9 @@ async fn an_ended_task_accepts_nothing_and_blocks_nothing() {
     let summaries = Summaries::start(&parts, &lifecycle);
     lifecycle.stop(Duration::from_secs(5)).await;
     ledger.record_received(1);
-    summaries.push(key(1), alias(1), charge());
+    summaries.push(key(1), alias(1), charge(), None);
     assert_eq!(ledger.report().dropped, [("summaries-too-slow", 1)].into());
-    assert_eq!(summaries.take().await, []);
+    assert!(summaries.take().await.is_empty());
 }
 
 #[tokio::test(start_paused = true)]

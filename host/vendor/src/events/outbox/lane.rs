@@ -1,6 +1,6 @@
 //! The queues, ready batches and posts in progress of one credential.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use yardarm_core::budget::{Account, Charge};
 
 use super::{Batch, Ledger, OutboxSettings, QueueKey};
+use crate::events::spool::Ack;
 
 /// Maximum number of concurrent posts per credential. More would only queue in the network.
 pub(super) const MAX_POSTS: usize = 24;
@@ -35,16 +36,40 @@ pub(super) struct Lane<K> {
     /// Keys of the queues that are due, in order, each at most once.
     ready: VecDeque<K>,
     /// Events for which there was no memory while upstream kept up, with the charge that covers them meanwhile.
-    backlog: VecDeque<(K, std::vec::IntoIter<Bytes>, Charge)>,
+    backlog: VecDeque<(K, std::vec::IntoIter<Queued>, Charge)>,
     /// Batches that were built elsewhere.
-    batches: VecDeque<(K, Batch, Charge)>,
+    batches: VecDeque<(K, Batch, Vec<Ack>, Charge)>,
     posts: usize,
+    /// Number of the next batch.
+    next_number: u64,
+    /// Batches that upstream did not take and that are sent again. Nothing else is sent meanwhile.
+    pub(super) failing: BTreeSet<u64>,
+    /// Whether upstream did not take a batch in the last flush.
+    pub(super) is_down: bool,
     /// When upstream answered last, or the first post after a pause was started.
     answered_at: Instant,
 }
 
+/// An event in a queue.
+pub(super) struct Queued {
+    pub(super) body: Bytes,
+    /// The part of a post on disk that it is.
+    pub(super) ack: Option<Ack>,
+}
+
+/// A batch to be sent now.
+pub(super) struct Outgoing<K> {
+    pub(super) key: K,
+    pub(super) batch: Batch,
+    pub(super) acks: Vec<Ack>,
+    /// Its place in the order of the batches of the credential.
+    pub(super) number: u64,
+    /// Memory that it takes.
+    pub(super) charge: Charge,
+}
+
 struct Queue {
-    events: VecDeque<Bytes>,
+    events: VecDeque<Queued>,
     /// Bytes of events.
     bytes: usize,
     charge: Charge,
@@ -62,6 +87,9 @@ impl<K: QueueKey> Lane<K> {
             backlog: VecDeque::new(),
             batches: VecDeque::new(),
             posts: 0,
+            next_number: 0,
+            failing: BTreeSet::new(),
+            is_down: false,
             answered_at: Instant::now(),
         }
     }
@@ -72,7 +100,7 @@ impl<K: QueueKey> Lane<K> {
     pub(super) fn push(
         &mut self,
         key: &K,
-        events: &mut std::vec::IntoIter<Bytes>,
+        events: &mut std::vec::IntoIter<Queued>,
         charge: &mut Option<Charge>,
         settings: &OutboxSettings,
         ledger: &Ledger,
@@ -82,10 +110,11 @@ impl<K: QueueKey> Lane<K> {
             return;
         }
         let rest = std::mem::take(events);
+        let is_spooled = rest.as_slice().first().is_some_and(|it| it.ack.is_some());
         match charge.take() {
             _ if rest.len() == 0 => (),
-            Some(charge) if self.keeps_up() => self.backlog.push_back((key.clone(), rest, charge)),
-            _ => ledger.record_dropped("memory-full", rest.len()),
+            Some(charge) if is_spooled || self.keeps_up() => self.backlog.push_back((key.clone(), rest, charge)),
+            _ => lose(rest, "memory-full", ledger),
         }
         let is_early = self.queues.len() >= MANY_QUEUES || self.memory.is_crowded();
         if is_early && self.ready.len() < self.queues.len() {
@@ -100,8 +129,7 @@ impl<K: QueueKey> Lane<K> {
             let is_stuck = self.posts == 0 && self.queues.is_empty() && self.batches.is_empty();
             if events.len() > 0 && is_stuck {
                 // The event is larger than all memory of the lane.
-                events.next();
-                ledger.record_dropped("memory-full", 1);
+                lose(events.next(), "memory-full", ledger);
             }
             if events.len() > 0 {
                 self.backlog.push_front((key, events, charge));
@@ -118,7 +146,7 @@ impl<K: QueueKey> Lane<K> {
     fn enqueue(
         &mut self,
         key: &K,
-        events: &mut std::vec::IntoIter<Bytes>,
+        events: &mut std::vec::IntoIter<Queued>,
         most: usize,
         settings: &OutboxSettings,
         ledger: &Ledger,
@@ -127,7 +155,7 @@ impl<K: QueueKey> Lane<K> {
         let keeps_up = self.keeps_up();
         if !self.queues.contains_key(key) {
             if self.queues.len() >= MAX_QUEUES {
-                ledger.record_dropped("too-many-queues", events.by_ref().count());
+                lose(events.by_ref(), "too-many-queues", ledger);
                 return false;
             }
             let Some(charge) = self.memory.charge(QUEUE_COST + key.heap_bytes()) else { return false };
@@ -139,13 +167,16 @@ impl<K: QueueKey> Lane<K> {
             && let Some(event) = events.as_slice().first()
         {
             if !keeps_up && queue.events.len() >= settings.capacity {
-                ledger.record_dropped("queue-full", events.by_ref().count());
+                // Events of posts on disk wait for space.
+                if event.ack.is_none() {
+                    lose(events.by_ref(), "queue-full", ledger);
+                }
                 break;
             }
-            if !queue.charge.grow(EVENT_COST + event.len()) {
+            if !queue.charge.grow(EVENT_COST + event.body.len()) {
                 break;
             }
-            queue.bytes += event.len();
+            queue.bytes += event.body.len();
             queue.events.extend(events.next());
         }
         if queue.is_large(settings) && !queue.is_ready {
@@ -159,11 +190,14 @@ impl<K: QueueKey> Lane<K> {
     }
 
     /// Queues a batch that was built elsewhere; drops and counts it if it does not fit.
-    pub(super) fn push_batch(&mut self, key: K, batch: Batch, ledger: &Ledger) {
+    pub(super) fn push_batch(&mut self, key: K, batch: Batch, acks: Vec<Ack>, ledger: &Ledger) {
         let cost = QUEUE_COST + key.heap_bytes() + batch.events.iter().map(|it| EVENT_COST + it.len()).sum::<usize>();
         match self.memory.charge(cost) {
-            Some(charge) => self.batches.push_back((key, batch, charge)),
-            None => ledger.record_dropped("memory-full", batch.stands_for),
+            Some(charge) => self.batches.push_back((key, batch, acks, charge)),
+            None => {
+                ledger.record_dropped("memory-full", batch.stands_for);
+                acks.into_iter().for_each(Ack::settle);
+            }
         }
     }
 
@@ -184,33 +218,36 @@ impl<K: QueueKey> Lane<K> {
     }
 
     /// Returns the next batch to post, if one more post may be in progress. Queues alternate.
-    pub(super) fn next(&mut self, settings: &OutboxSettings, ledger: &Ledger) -> Option<(K, Batch, Charge)> {
+    pub(super) fn next(&mut self, settings: &OutboxSettings, ledger: &Ledger) -> Option<Outgoing<K>> {
         self.refill(settings, ledger);
-        if self.posts >= MAX_POSTS {
+        if self.posts >= MAX_POSTS || !self.failing.is_empty() {
             return None;
         }
-        let next = match self.batches.pop_front() {
+        let (key, batch, acks, charge) = match self.batches.pop_front() {
             Some(batch) => batch,
             None => self.next_of_queues(settings)?,
         };
+        let number = self.next_number;
+        self.next_number += 1;
         if self.posts == 0 {
             self.answered_at = Instant::now();
         }
         self.posts += 1;
-        Some(next)
+        Some(Outgoing { key, batch, acks, number, charge })
     }
 
-    fn next_of_queues(&mut self, settings: &OutboxSettings) -> Option<(K, Batch, Charge)> {
+    fn next_of_queues(&mut self, settings: &OutboxSettings) -> Option<(K, Batch, Vec<Ack>, Charge)> {
         let key = self.ready.pop_front()?;
         let queue = self.queues.get_mut(&key)?;
-        let (events, charge) = queue.take(settings.capacity);
+        let (queued, charge) = queue.take(settings.capacity);
+        let (events, acks): (Vec<_>, Vec<_>) = queued.into_iter().map(|it| (it.body, it.ack)).unzip();
         queue.is_ready = !queue.events.is_empty() && (queue.is_due || queue.is_large(settings));
         if queue.is_ready {
             self.ready.push_back(key.clone());
         } else if queue.events.is_empty() {
             self.queues.remove(&key);
         }
-        Some((key, Batch { stands_for: events.len(), events }, charge))
+        Some((key, Batch { stands_for: events.len(), events }, acks.into_iter().flatten().collect(), charge))
     }
 
     /// Records the end of a post; `is_answered` if upstream answered with a final status.
@@ -226,8 +263,32 @@ impl<K: QueueKey> Lane<K> {
         self.posts == 0 && self.queues.is_empty() && self.batches.is_empty() && self.backlog.is_empty()
     }
 
+    /// Returns whether events would be sent soon.
+    pub(super) fn has_room(&self, settings: &OutboxSettings) -> bool {
+        let has_space = || self.queues.values().all(|queue| queue.events.len() < settings.capacity);
+        self.failing.is_empty() && self.backlog.is_empty() && (self.keeps_up() || has_space())
+    }
+
     fn keeps_up(&self) -> bool {
         self.posts == 0 || self.answered_at.elapsed() < STALL_TIME
+    }
+}
+
+/// Drops events and counts them.
+fn lose(events: impl IntoIterator<Item = Queued>, reason: &'static str, ledger: &Ledger) {
+    let mut count = 0;
+    for event in events {
+        count += 1;
+        if let Some(ack) = event.ack {
+            ack.settle();
+        }
+    }
+    ledger.record_dropped(reason, count);
+}
+
+impl From<Bytes> for Queued {
+    fn from(body: Bytes) -> Self {
+        Self { body, ack: None }
     }
 }
 
@@ -237,14 +298,14 @@ impl Queue {
     }
 
     /// Takes the events of one post and their cost.
-    fn take(&mut self, capacity: usize) -> (Vec<Bytes>, Charge) {
+    fn take(&mut self, capacity: usize) -> (Vec<Queued>, Charge) {
         let (mut count, mut bytes) = (0, 0);
         for event in self.events.iter().take(capacity) {
-            if count > 0 && bytes + event.len() > MAX_POST_BYTES {
+            if count > 0 && bytes + event.body.len() > MAX_POST_BYTES {
                 break;
             }
             count += 1;
-            bytes += event.len();
+            bytes += event.body.len();
         }
         self.bytes -= bytes;
         let charge = self.charge.split(bytes + count * EVENT_COST);

@@ -2,7 +2,7 @@ mod deliveries;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::lane::{MANY_QUEUES, MAX_POST_BYTES, MAX_POSTS as MAX_LANE_POSTS, MAX_QUEUES, STALL_TIME};
+use super::lane::{MANY_QUEUES, MAX_POST_BYTES, MAX_POSTS as MAX_LANE_POSTS, MAX_QUEUES, Queued, STALL_TIME};
 use super::*;
 
 /// Lowest key of a mobile app, and of a browser. All lower keys belong to servers.
@@ -303,7 +303,7 @@ async fn many_events_are_queued_in_steps_and_in_order() {
     let (settings, ledger) = (&setup.outbox.settings, &setup.ledger);
     let mut elsewhere = Budget::new(1).account().charge(0);
     ledger.record_received(2000);
-    let mut left = events(2000).into_iter();
+    let mut left = events(2000).into_iter().map(Queued::from).collect::<Vec<_>>().into_iter();
     for expected in [1000, 0] {
         setup.outbox.lane(Trust::Secret).push(&1, &mut left, &mut elsewhere, settings, ledger);
         assert_eq!(left.len(), expected, "others may come in between");
@@ -327,7 +327,7 @@ async fn memory_is_free_again_when_events_are_settled() {
     for key in [1, 2, EMBEDDED, PUBLIC] {
         setup.push(key, 20);
         setup.ledger.record_received(3);
-        setup.outbox.dispatch(key, Batch { events: events(2), stands_for: 3 });
+        setup.outbox.dispatch(key, Batch { events: events(2), stands_for: 3 }, Vec::new());
     }
     setup.outbox.flush().await;
     for trust in Trust::ALL {
@@ -345,8 +345,8 @@ async fn a_prepared_batch_settles_the_events_it_accounts_for() {
         let setup = start(1, &[outcome]);
         setup.ledger.record_received(7);
         // The capacity applies to queues, not to prepared batches.
-        setup.outbox.dispatch(1, Batch { events: events(2), stands_for: 7 });
-        setup.outbox.dispatch(1, Batch::default());
+        setup.outbox.dispatch(1, Batch { events: events(2), stands_for: 7 }, Vec::new());
+        setup.outbox.dispatch(1, Batch::default(), Vec::new());
         setup.outbox.flush().await;
         setup.push(1, 1);
         setup.outbox.flush().await;
@@ -361,9 +361,9 @@ async fn a_prepared_batch_settles_the_events_it_accounts_for() {
 async fn a_batch_without_memory_is_dropped_with_all_events_it_accounts_for() {
     let setup = limited(1, &[], &SharedLimits::without_threads(4000));
     setup.ledger.record_received(6);
-    setup.outbox.dispatch(PUBLIC, Batch { events: vec![Bytes::from(vec![b' '; 900])], stands_for: 5 });
+    setup.outbox.dispatch(PUBLIC, Batch { events: vec![Bytes::from(vec![b' '; 900])], stands_for: 5 }, Vec::new());
     assert_eq!(setup.dropped(), [("memory-full", 5)]);
-    setup.outbox.dispatch(PUBLIC, Batch { events: events(1), stands_for: 1 });
+    setup.outbox.dispatch(PUBLIC, Batch { events: events(1), stands_for: 1 }, Vec::new());
     setup.outbox.flush().await;
     assert_eq!(setup.script.lengths(), [1]);
 }
