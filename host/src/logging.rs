@@ -5,23 +5,29 @@
 
 mod fields;
 mod format;
+mod levels;
 mod line_writer;
 mod log_layer;
 
+use std::collections::HashMap;
 use std::io::{IsTerminal, Write};
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::Level;
-use tracing_subscriber::EnvFilter;
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Registry};
 
 use self::format::Format;
+use self::levels::Levels;
 pub use self::line_writer::{LineWriter, Output};
 use self::log_layer::LogLayer;
+use yardarm_core::EnvironmentLabel;
+
 use crate::config::{LogConfig, LogFormat};
 
 /// Longest time that the end of the process waits for the last lines to be written.
@@ -32,11 +38,9 @@ static LOG: OnceLock<Log> = OnceLock::new();
 /// Writer of messages on standard output, for commands that print while they serve.
 static STANDARD_OUTPUT: OnceLock<LineWriter> = OnceLock::new();
 
-type SetFilter = Box<dyn Fn(EnvFilter) -> anyhow::Result<()> + Send + Sync>;
-
 struct Log {
     writer: LineWriter,
-    set_filter: SetFilter,
+    levels: reload::Handle<Levels, Registry>,
 }
 
 fn parse(level: &str) -> anyhow::Result<EnvFilter> {
@@ -88,11 +92,10 @@ fn set_up(
     writer: LineWriter,
 ) -> anyhow::Result<()> {
     let cannot = |error: &dyn std::fmt::Display| anyhow::anyhow!("the log cannot be set up: {error}");
-    let (filter, handle) = reload::Layer::new(filter);
+    let (filter, levels) = reload::Layer::new(Levels::new(filter));
     let layer = LogLayer::new(format, sink);
     tracing_subscriber::registry().with(filter).with(layer).try_init().map_err(|error| cannot(&error))?;
-    let set_filter = Box::new(move |filter| Ok(handle.reload(filter)?));
-    LOG.set(Log { writer, set_filter }).map_err(|_| cannot(&"there is one already"))
+    LOG.set(Log { writer, levels }).map_err(|_| cannot(&"there is one already"))
 }
 
 /// Changes the level at run time.
@@ -101,7 +104,17 @@ fn set_up(
 /// When the filter is malformed; the current one stays in effect.
 pub fn set_level(level: &str) -> anyhow::Result<()> {
     let filter = parse(level)?;
-    LOG.get().map_or(Ok(()), |log| (log.set_filter)(filter))
+    LOG.get().map_or(Ok(()), |log| Ok(log.levels.modify(|levels| levels.set_filter(filter))?))
+}
+
+/// Replaces the levels of single environments, which apply to lines of this program about them in place of the level of the
+/// process.
+///
+/// # Errors
+/// When the log has ended.
+pub fn set_environment_levels(levels: &[(EnvironmentLabel, LevelFilter)]) -> anyhow::Result<()> {
+    let by_label: HashMap<_, _> = levels.iter().map(|(label, level)| (label.to_string(), *level)).collect();
+    LOG.get().map_or(Ok(()), |log| Ok(log.levels.modify(|levels| levels.set_environments(by_label))?))
 }
 
 /// Returns how many lines were dropped since the start because the log was not read or could not be written.

@@ -35,7 +35,7 @@ pub(super) struct Line {
 }
 
 /// Name of the field with the label of an environment.
-const ENVIRONMENT: &str = "environment";
+pub(super) const ENVIRONMENT: &str = "environment";
 
 impl Line {
     /// Begins a line with the time, the level, and the fields of the event.

@@ -11,7 +11,7 @@ use yardarm_core::data_store::tables::{LISTS, Table};
 use yardarm_core::data_store::{DataStore, Key, TrackedState};
 use yardarm_vendor::persisted::seal::{Seal, SealError, Sealed};
 
-use crate::config::{CommonConfig, EnvironmentConfig, Identity};
+use crate::config::{CommonConfig, EnvironmentConfig, Identity, LogLevel};
 use crate::identity::{Accepted, Credentials, EnvironmentId, MobileKey, SdkKey, VENDOR};
 
 const SEALED_LISTS: Table<Sealed> = LISTS.of();
@@ -124,6 +124,7 @@ impl PersistedListEntry {
                 proj_name: self.proj_name,
             }),
             credentials: Credentials::restored(env_id, sdk_keys, mobile_keys, self.is_listed)?,
+            log_level: LogLevel::default(),
             secure_mode: self.secure_mode,
             ttl: self.ttl_seconds.map(Duration::from_secs),
             filters: Vec::new(),

@@ -8,7 +8,7 @@ use yardarm_core::Secret;
 use yardarm_core::secret::is_sendable;
 use yardarm_launchdarkly_eval::model::as_version;
 
-use crate::config::{CommonConfig, EnvironmentConfig, Identity};
+use crate::config::{CommonConfig, EnvironmentConfig, Identity, LogLevel};
 use crate::identity::{Accepted, Credentials, EnvironmentId, KeyError, MobileKey, OfferedKeys, SdkKey};
 
 /// The description of an environment.
@@ -169,6 +169,7 @@ impl Representation {
             name: self.id.clone(),
             identity: Some(self.identity.clone()),
             credentials,
+            log_level: LogLevel::default(),
             secure_mode: self.secure_mode,
             ttl: self.ttl,
             filters: Vec::new(),

@@ -276,7 +276,7 @@ pub(super) const ROWS: &[Row] = {
         row(Environment, "tableName", "LD_TABLE_NAME_", Text, Missed(NOT_YET)),
         row(Environment, "allowedOrigin", "LD_ALLOWED_ORIGIN_", List, Is("allowed_origins")),
         row(Environment, "allowedHeader", "LD_ALLOWED_HEADER_", List, Is("allowed_headers")),
-        row(Environment, "logLevel", "LD_LOG_LEVEL_", Level, Missed(NOT_YET)),
+        row(Environment, "logLevel", "LD_LOG_LEVEL_", Level, Is("log_level")),
         row(Environment, "ttl", "LD_TTL_", Duration, IfPositive("ttl")),
         row(Environment, "projKey", "LD_PROJ_KEY_", Text, Own),
         row(Environment, "filterKey", "", Text, Missed("list the keys of filters in a section [Filters]")),

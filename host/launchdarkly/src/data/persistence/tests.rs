@@ -112,6 +112,7 @@ async fn only_complete_data_of_the_same_owner_has_a_state() {
         name: "main".to_owned(),
         identity: None,
         credentials: Credentials::fixed(SdkKey::new(key.into()), None, None),
+        log_level: crate::config::LogLevel::default(),
         secure_mode: false,
         ttl: None,
         filters: Vec::new(),

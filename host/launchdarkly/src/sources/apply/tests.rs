@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use yardarm_core::change_log::{Cursor, UpdateSource};
+use yardarm_core::change_log::{Cursor, UpdateSource, Version};
 use yardarm_core::hooks::{
     EnvironmentHooks, HookFailure, HookFuture, PayloadEdit, PayloadFacts, PayloadTransform, PayloadView, Plan,
 };
@@ -74,6 +74,8 @@ struct Setup {
     applier: Applier,
     source: Arc<dyn UpdateSource>,
     cursor: Cursor,
+    /// What wakes the stream.
+    _versions: tokio::sync::watch::Receiver<Version>,
 }
 
 impl Setup {
@@ -93,6 +95,7 @@ impl Setup {
             name: "main".to_owned(),
             identity: None,
             credentials: Credentials::fixed(SdkKey::new("sdk-1".into()), None, None),
+            log_level: crate::config::LogLevel::default(),
             secure_mode: false,
             ttl: None,
             filters: Vec::new(),
@@ -116,8 +119,9 @@ impl Setup {
         let hooks = Hooks::none();
         let writers = Writers { data: writer, fdv2: None };
         let applier = Applier::new(Arc::new(environment), writers, hooks.clone(), None);
-        let cursor = Cursor::new(Channel::All as usize, *source.versions().borrow());
-        Self { hooks, plugin: Arc::default(), applier, source, cursor }
+        let versions = source.versions();
+        let cursor = Cursor::new(Channel::All as usize, *versions.borrow());
+        Self { hooks, plugin: Arc::default(), applier, source, cursor, _versions: versions }
     }
 
     fn install(&self, transform: Option<Arc<dyn PayloadTransform>>) {
