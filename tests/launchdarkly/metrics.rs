@@ -101,3 +101,26 @@ async fn requests_are_counted_by_route_once_their_credential_is_known() {
     // L020 is about the listener for SDKs; this listener has no other route.
     assert_eq!(Call::get("/status").to(gateway.metrics.expect("a listener")).await.status, 404);
 }
+
+#[tokio::test]
+async fn durations_of_requests_are_recorded_but_not_those_of_streams() {
+    // U183
+    let gateway = gateway().await;
+    for _ in 0..2 {
+        assert_eq!(gateway.answers(&Call::get("/sdk/flags").key(SDK_KEY)).await.status, 200);
+    }
+    let mut stream = gateway.opens("/all", SDK_KEY).await;
+    stream.receives_event("put").await;
+    let text = scrape(&gateway).await;
+    let labels =
+        |route: &str| format!(r#"env="main",method="GET",platformCategory="server",route="{route}",userAgent="_""#);
+    let poll = labels("_sdk_flags");
+    let count = value(&text, &format!("launchdarkly_relay_request_duration_count{{{poll}}}"));
+    assert_eq!(count.as_deref(), Some("2"), "{text}");
+    let slowest = format!(r#"launchdarkly_relay_request_duration_bucket{{{poll},le="10000"}}"#);
+    assert_eq!(value(&text, &slowest).as_deref(), Some("2"), "in milliseconds: {text}");
+    let sum = value(&text, &format!("launchdarkly_relay_request_duration_sum{{{poll}}}")).expect("a sum");
+    assert!(sum.parse::<f64>().is_ok_and(|it| it > 0.0 && it < 20_000.0), "{sum}");
+    let stream = format!("launchdarkly_relay_request_duration_count{{{}}}", labels("_all"));
+    assert_eq!(value(&text, &stream), None, "{text}");
+}

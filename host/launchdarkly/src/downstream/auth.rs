@@ -10,9 +10,10 @@ use std::sync::Arc;
 use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::header::ORIGIN;
+use http::header::{CONTENT_TYPE, ORIGIN};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
+use tokio::time::Instant;
 use yardarm_core::hooks::{AdmittedRequest, Plan, RequestFacts, Resolution};
 use yardarm_core::registry::RouteTag;
 use yardarm_core::{EnvironmentLabel, Secret};
@@ -28,6 +29,9 @@ use crate::config::EnvironmentConfig;
 use crate::environments::{LdEnvironment, Lookup, Phase};
 use crate::identity;
 use crate::identity::{SdkKind, VENDOR};
+
+/// Content type of streams.
+const EVENT_STREAM: &[u8] = b"text/event-stream";
 
 /// The row of a route with a credential.
 #[derive(Debug, Clone, Copy)]
@@ -100,7 +104,8 @@ pub(super) async fn admit(State(downstream): State<Arc<Downstream>>, mut request
         Err(refused) => return rejected(refused, info, origin.as_ref()),
     };
     let config = environment.config();
-    count(&downstream, info, &environment, &config, &request);
+    let counted = count(&downstream, info, &environment, &config, &request);
+    let start = Instant::now();
     let mut response = if request.method() == Method::OPTIONS {
         next.run(request).await
     } else {
@@ -128,21 +133,25 @@ pub(super) async fn admit(State(downstream): State<Arc<Downstream>>, mut request
         cors.add(response.headers_mut(), &config, origin.as_ref());
     }
     name_environment(&mut response, &config);
+    let is_stream = response.headers().get(CONTENT_TYPE).is_some_and(|it| it.as_bytes().starts_with(EVENT_STREAM));
+    if let (Some(labels), Some(compat_metrics), false) = (counted, &downstream.compat_metrics, is_stream) {
+        compat_metrics.duration(labels, start.elapsed());
+    }
     response
         .extensions_mut()
         .insert(RouteTag { route: info.route.id.as_str(), environment: Some(environment.label.clone()) });
     response
 }
 
-/// Counts the request under the names of LaunchDarkly's relay.
+/// Counts the request under the names of LaunchDarkly's relay. Returns the labels of its duration.
 fn count(
     downstream: &Downstream,
     info: RouteInfo,
     environment: &LdEnvironment,
     config: &EnvironmentConfig,
     request: &Request,
-) {
-    let Some(compat_metrics) = &downstream.compat_metrics else { return };
+) -> Option<Labels> {
+    let compat_metrics = downstream.compat_metrics.as_ref()?;
     let method = method(request);
     let labels = |route| Labels {
         env: config.display_name(&environment.filter),
@@ -150,12 +159,13 @@ fn count(
         user_agent: user_agent(|name| request.headers().get(name).map(HeaderValue::as_bytes)),
         route,
     };
-    if let Some(path) = info.route.counted_path() {
-        compat_metrics.request(labels(Some((RequestMethod::from(&method), path))));
-    }
     if info.route.id.is_poll() {
         compat_metrics.poll(labels(None));
     }
+    let path = info.route.counted_path()?;
+    let counted = labels(Some((RequestMethod::from(&method), path)));
+    compat_metrics.request(counted.clone());
+    Some(counted)
 }
 
 /// Names of kinds of callers in these metrics.

@@ -1,16 +1,17 @@
 //! Metrics under the names and labels of LaunchDarkly's relay, so that its dashboards continue to work.
 //!
-//! U150, U151: names, labels and type lines are those of the relay, also where they are unusual: the number of open
+//! U150, U151, U183: names, labels and type lines are those of the relay, also where they are unusual: the number of open
 //! connections has the type `counter`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use http::Method;
 use parking_lot::Mutex;
 use uuid::Uuid;
-use yardarm_core::metrics::{Families, Metric, table};
+use yardarm_core::metrics::{Families, HistogramVec, Metric, table};
 
 use crate::config::KEYS;
 
@@ -19,6 +20,8 @@ yardarm_core::catalog! {
     NEW_CONNECTIONS = counter("newconnections", ["env", "platformCategory", "userAgent"], "total number of connections");
     REQUESTS = counter("requests", ["env", "platformCategory", "userAgent", "method", "route"],
         "Number of hits to a route");
+    REQUEST_DURATION = histogram("request_duration", ["env", "platformCategory", "userAgent", "method", "route"],
+        "Time until a response is ready, in milliseconds; streams are not included");
     INTERNAL_CONNECTIONS = counter("internal_connections", ["env", "platformCategory", "userAgent", "relayId"],
         "current number of connections");
     INTERNAL_NEW_CONNECTIONS = counter("internal_newconnections", ["env", "platformCategory", "userAgent", "relayId"],
@@ -27,6 +30,8 @@ yardarm_core::catalog! {
         "total number of polling requests made");
 }
 
+/// Upper bounds of times, in milliseconds.
+const BOUNDS: [f64; 12] = [10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 750.0, 1000.0, 2500.0, 5000.0, 7500.0, 10000.0];
 /// Series per metric. Labels contain texts from callers, so their number must be bounded; further user agents are counted
 /// under [`OTHER_AGENT`].
 const MAX_SERIES: usize = 2_000;
@@ -46,6 +51,7 @@ struct SharedSeries {
     connections: Series,
     new_connections: Series,
     requests: Series,
+    durations: HistogramVec,
     polls: Series,
 }
 
@@ -82,7 +88,9 @@ impl From<&Method> for RequestMethod {
 impl CompatMetrics {
     /// Counters at zero, with `prefix` in every name.
     pub(crate) fn new(prefix: String) -> Self {
+        let durations = Metric { name: &format!("{prefix}_{}", REQUEST_DURATION.name), ..REQUEST_DURATION };
         Self(Arc::new(SharedSeries {
+            durations: durations.histograms(&BOUNDS),
             prefix,
             relay_id: Uuid::new_v4().to_string(),
             connections: Series::default(),
@@ -95,6 +103,16 @@ impl CompatMetrics {
     /// Counts a request with an accepted credential.
     pub(crate) fn request(&self, labels: Labels) {
         self.0.requests.of(labels).fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Records how long a counted request took whose response is not a stream.
+    pub(crate) fn duration(&self, labels: Labels, took: Duration) {
+        let labels = Series::key(&self.0.requests.0.lock(), labels);
+        if let Some((method, route)) = &labels.route {
+            let route = sanitized(route);
+            let values = [&*labels.env, labels.platform, &labels.user_agent, &method.0, &route];
+            self.0.durations.with_label_values(&values).observe(took.as_secs_f64() * 1000.0);
+        }
     }
 
     /// Counts a poll by PHP.
@@ -112,7 +130,7 @@ impl CompatMetrics {
 
     /// All metrics in the text format of Prometheus.
     pub(crate) fn render(&self) -> String {
-        let SharedSeries { prefix, relay_id, connections, new_connections, requests, polls } = &*self.0;
+        let SharedSeries { prefix, relay_id, connections, new_connections, requests, durations, polls } = &*self.0;
         let mut families = Families::default();
         for (metric, series, relay_id) in [
             (CONNECTIONS, connections, None),
@@ -125,6 +143,7 @@ impl CompatMetrics {
             let metric = Metric { name: &format!("{prefix}_{}", metric.name), ..metric };
             series.collect(&mut families, &metric, relay_id.map(String::as_str));
         }
+        families.collect(durations);
         families.encode()
     }
 }
@@ -149,11 +168,16 @@ impl Drop for OpenConnection {
 
 impl Series {
     fn of(&self, labels: Labels) -> Arc<AtomicI64> {
-        let labels = Labels { env: sanitized(&labels.env), user_agent: sanitized(&labels.user_agent), ..labels };
         let mut all = self.0.lock();
-        let is_full = all.len() >= MAX_SERIES && !all.contains_key(&labels);
-        let labels = if is_full { Labels { user_agent: OTHER_AGENT.to_owned(), ..labels } } else { labels };
+        let labels = Self::key(&all, labels);
         Arc::clone(all.entry(labels).or_default())
+    }
+
+    /// Returns the labels under which something is counted.
+    fn key(all: &BTreeMap<Labels, Arc<AtomicI64>>, labels: Labels) -> Labels {
+        let labels = Labels { env: sanitized(&labels.env), user_agent: sanitized(&labels.user_agent), ..labels };
+        let is_full = all.len() >= MAX_SERIES && !all.contains_key(&labels);
+        if is_full { Labels { user_agent: OTHER_AGENT.to_owned(), ..labels } } else { labels }
     }
 
     fn collect(&self, families: &mut Families, metric: &Metric<'_>, relay_id: Option<&str>) {

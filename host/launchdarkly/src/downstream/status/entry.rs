@@ -178,13 +178,15 @@ impl Entry {
 }
 
 impl ConnectionEntry {
-    /// `with_code`: newer releases show the HTTP status of an error.
-    pub(super) fn of(report: ConnectionStatus, with_code: bool) -> Self {
+    /// The connection of an environment, or with `is_list` that of auto-configuration, which only newer releases have: they
+    /// show the HTTP status of an error, and `OFF` only for a connection that is never tried again (V045).
+    pub(super) fn of(report: ConnectionStatus, is_list: bool) -> Self {
         Self {
             state: match report.connection {
                 Connection::Initializing => "INITIALIZING",
                 Connection::Valid => "VALID",
                 Connection::Interrupted => "INTERRUPTED",
+                Connection::Off if is_list => "INTERRUPTED",
                 Connection::Off => "OFF",
             },
             state_since: report.since_ms,
@@ -198,7 +200,7 @@ impl ConnectionEntry {
                 },
                 time: it.at_ms,
                 status_code: match it.kind {
-                    ErrorKind::Response(status) if with_code => Some(status),
+                    ErrorKind::Response(status) if is_list => Some(status),
                     _ => None,
                 },
             }),
