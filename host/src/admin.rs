@@ -2,13 +2,14 @@
 //!
 //! `GET /` page · `GET /live` · `GET /ready` · `GET /metrics` · `GET /api/status` · `GET /api/plugins` ·
 //! `GET /api/environments` · `GET /api/openapi.json` · with a token `POST /api/plugins/{name}/{action}`,
-//! `GET /api/plugins/{name}/captures`, `POST /api/explain` and `GET /api/explain/{ticket}`
+//! `GET /api/plugins/{name}/captures`, `POST /api/reload`, `POST /api/explain` and `GET /api/explain/{ticket}`
 
 mod captures;
 mod control;
 mod explain;
 mod host_check;
 mod openapi;
+mod reload;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -130,6 +131,7 @@ pub(crate) fn routes(state: Shared) -> Router {
         .route("/metrics", get(metrics))
         .route("/api/status", get(status))
         .route("/api/environments", get(environments))
+        .route("/api/reload", post(reload::reload))
         .route("/api/plugins", get(plugins))
         .route("/api/plugins/{name}/captures", get(captures::read))
         .route("/api/plugins/{name}/{action}", post(control::order))

@@ -9,6 +9,7 @@ mod ld_relay;
 mod plugin;
 mod reload;
 mod run;
+mod watched_file;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;

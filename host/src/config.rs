@@ -17,10 +17,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tracing::level_filters::LevelFilter;
 use yardarm_core::client_address::ProxyRules;
 use yardarm_core::readiness::ReadyPolicy;
 use yardarm_core::settings::{Key, Kind, PathOrNone, Reader, Setting};
-use yardarm_core::{Secret, keys, settings};
+use yardarm_core::{EnvironmentLabel, Secret, keys, settings};
 pub use yardarm_wasm::Compiler;
 
 pub(crate) use self::admin::AdminAccess;
@@ -28,7 +29,7 @@ use self::admin::AdminSettings;
 pub use self::error::ConfigError;
 pub use self::limits::Limits;
 pub(crate) use self::load::load_admin;
-pub use self::load::{Loaded, Overrides, load, load_text, load_without_file};
+pub use self::load::{Loaded, Overrides, file_to_read, load, load_text, load_without_file};
 pub use self::plugins::PluginConfig;
 pub use self::schema::schema;
 use self::server::ServerSettings;
@@ -228,6 +229,12 @@ impl Config {
         };
         config.refuse_shared_addresses(reader);
         config
+    }
+
+    /// Returns the levels of log lines about single environments.
+    #[must_use]
+    pub fn log_levels(&self) -> Vec<(EnvironmentLabel, LevelFilter)> {
+        self.launchdarkly.as_ref().map(yardarm_launchdarkly::Config::log_levels).unwrap_or_default()
     }
 
     /// Replaces the addresses of all listeners by free ones of this machine, for a run that serves no SDKs.

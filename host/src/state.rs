@@ -1,7 +1,7 @@
 //! The running parts of the gateway, from which the admin listener reports.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwapOption;
 use yardarm_core::hooks::Hooks;
@@ -15,6 +15,7 @@ use yardarm_wasm::PluginFolder;
 use crate::capacity::Capacity;
 use crate::explanations::Explanations;
 use crate::listener::{ConnectionLimit, Fanout, Tls};
+use crate::reload_order::ReloadOrders;
 use crate::vendors::Vendors;
 
 /// The parts that the admin listener reports on.
@@ -37,6 +38,8 @@ pub(crate) struct State {
     pub(crate) explanations: Explanations,
     /// The token with which operators control plugins.
     pub(crate) operator_token: ArcSwapOption<Secret>,
+    /// Where orders to reload go, once something reloads.
+    pub(crate) reloads: OnceLock<ReloadOrders>,
     /// All addresses that the process listens on.
     pub(crate) listeners: Vec<SocketAddr>,
 }

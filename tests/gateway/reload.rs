@@ -207,3 +207,45 @@ async fn a_signal_that_comes_before_the_start_is_complete_does_not_kill() {
     .await;
     assert_eq!(status.unwrap().code(), Some(0));
 }
+
+#[tokio::test]
+async fn an_edited_file_is_read_without_a_signal() {
+    let reloading = Reloading::start(setup()).await;
+    setup().set("log.level", "debug").write(&reloading.cloud.url(), reloading.dir.path());
+    until(RELOADED, || reloading.count(RELOADED) == 1).await;
+    assert_eq!(reloading.record(RELOADED)["keys"], "log.level");
+    // An unusable file changes nothing, and is reported once.
+    let file = reloading.dir.path().join("yardarm.toml");
+    std::fs::write(&file, "log = 7").unwrap();
+    until("the refusal", || reloading.count("the configuration cannot be used") == 1).await;
+    assert_eq!(reloading.program.answers(&Call::get("/sdk/flags").key(SDK_KEY)).await.status, 200);
+}
+
+#[tokio::test]
+async fn an_operator_orders_a_reload_and_is_told_what_has_changed() {
+    const TOKEN: &str = "token-of-operators";
+    let with_token = || setup().set("admin.token", TOKEN);
+    let reloading = Reloading::start(with_token()).await;
+    let order = |token: Option<&str>| {
+        let call = Call::post("/api/reload", "");
+        let call = match token {
+            Some(token) => call.header("Authorization", &format!("Bearer {token}")),
+            None => call,
+        };
+        async move { call.to(reloading.program.admin).await }
+    };
+    assert_eq!((order(None).await.status, order(Some("wrong")).await.status), (401, 401));
+    let nothing = json!({"applied": [], "needs_restart": [], "has_new_certificate": false, "warnings": []});
+    let answer = order(Some(TOKEN)).await;
+    assert_eq!((answer.status, answer.json()), (200, nothing));
+    let changed = with_token().set("log.level", "warn,yardarm=info").set("server.max_streams", 7);
+    changed.write(&reloading.cloud.url(), reloading.dir.path());
+    let answer = order(Some(TOKEN)).await;
+    let expected = json!({"applied": ["log.level"], "needs_restart": ["server.max_streams"],
+        "has_new_certificate": false, "warnings": []});
+    assert_eq!((answer.status, answer.json()), (200, expected));
+    with_token().set("log.level", "loud").write(&reloading.cloud.url(), reloading.dir.path());
+    let answer = order(Some(TOKEN)).await;
+    let text = answer.text();
+    assert!(answer.status == 409 && text.contains("`log.level`") && text.contains("`trace`"), "{text}");
+}

@@ -23,6 +23,7 @@ use utoipa::openapi::{OpenApi, PathItem};
         super::plugins,
         super::captures::read,
         super::control::order,
+        super::reload::reload,
         super::explain::create,
         super::explain::read,
         document

@@ -64,7 +64,7 @@ pub(super) async fn ff_proxy(arguments: &[String]) -> ExitCode {
                 loaded.config = config.clone();
                 Ok(loaded)
             };
-            Box::pin(serve(Reload::new(loaded, load), signals, crate::process::failed)).await
+            Box::pin(serve(Reload::new(loaded, None, load), signals, crate::process::failed)).await
         }
         Some(folder) => match Box::pin(generate(loaded.config, &folder)).await {
             Ok(()) => ExitCode::SUCCESS,

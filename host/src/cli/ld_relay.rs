@@ -52,8 +52,9 @@ pub(super) async fn ld_relay(flags: &[String]) -> ExitCode {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
+    let file = arguments.file.clone();
     let again = move || load(&arguments, &variables).map(|it| it.0).map_err(ConfigError::from);
-    Box::pin(serve(Reload::new(loaded, again), signals, move |error| failed(error, port))).await
+    Box::pin(serve(Reload::new(loaded, file, again), signals, move |error| failed(error, port))).await
 }
 
 fn read_arguments(flags: &[String]) -> Result<Arguments, CompatError> {

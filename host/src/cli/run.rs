@@ -26,7 +26,8 @@ pub(super) async fn run(file: Option<&Path>, overrides: &Overrides) -> ExitCode 
         tracing::warn!("{warning}");
     }
     let (file, overrides) = (file.map(Path::to_owned), overrides.clone());
-    let reload = Reload::new(loaded, move || config::load(file.as_deref(), &overrides));
+    let watched = config::file_to_read(file.as_deref());
+    let reload = Reload::new(loaded, watched, move || config::load(file.as_deref(), &overrides));
     Box::pin(serve(reload, signals, failed)).await
 }
 
@@ -46,6 +47,9 @@ pub(super) async fn serve(
     failed: impl Fn(&anyhow::Error) -> ExitCode,
 ) -> ExitCode {
     let mut config = reload.config().clone();
+    if let Err(error) = logging::set_environment_levels(&config.log_levels()) {
+        return failed(&error);
+    }
     let policy = StartPolicy::of(&config);
     if policy.is_one_shot {
         tracing::info!("Running in one-shot mode - will exit immediately after initializing environments");
@@ -67,6 +71,7 @@ pub(super) async fn serve(
         gateway.supervisor().faults().arm(task);
     }
     let mut is_initialized = false;
+    let mut orders = gateway.reload_orders();
     loop {
         tokio::select! {
             outcome = gateway.initialized(), if !is_initialized => {
@@ -82,8 +87,11 @@ pub(super) async fn serve(
             }
             request = signals.next() => match request {
                 Request::End => return stop(gateway, &mut signals).await,
-                Request::Reload => reload.run(&gateway).await,
+                // The outcome is logged.
+                Request::Reload => drop(reload.run(&gateway).await),
             },
+            Some(order) = orders.recv() => order.answer(reload.run(&gateway).await),
+            () = reload.file_changed() => drop(reload.run(&gateway).await),
             error = gateway.failure() => {
                 tracing::error!(%error, "the gateway ends, because a part of it cannot be started again");
                 stop(gateway, &mut signals).await;

@@ -1,6 +1,6 @@
 //! Loads a [`Config`] from a file, environment variables and arguments, and reports all errors at once.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use yardarm_core::settings::{CompatOverride, Effective, Key, Reader, SettingError, Values};
 use yardarm_wasm::Compiler;
@@ -70,6 +70,13 @@ impl Loaded {
 /// When the file or a value cannot be used, or no vendor is configured.
 pub fn load(file: Option<&Path>, overrides: &Overrides) -> Result<Loaded, ConfigError> {
     put_together(read_document(file)?.as_ref(), overrides)
+}
+
+/// Returns the file that [`load`] reads.
+#[must_use]
+pub fn file_to_read(file: Option<&Path>) -> Option<PathBuf> {
+    let default = || Some(PathBuf::from(DEFAULT_FILE)).filter(|it| it.exists());
+    file.map(Path::to_owned).or_else(default)
 }
 
 /// Loads a configuration from the text of a file; `path` appears in errors only.
