@@ -104,6 +104,9 @@ settings! {
         /// `text`, `json`, or `go`: lines as Go's standard logger writes them, such as `2026/12/03 15:49:11.123456 INFO: …`
         /// in local time, which programs that read the log of LaunchDarkly's relay expect.
         pub format: LogFormat as LogFormatName = "text",
+        /// Whether each request of an SDK has a line, at `info`, with its method, route, status and time, its environment and
+        /// caller, and what request plugins decided. Paths, which may contain contexts, and credentials are not in it.
+        pub requests: bool = "false",
         /// Whether lines other than errors are written to standard output. If `false`, all are written to standard error.
         pub split_output: bool = "false",
     }

@@ -81,7 +81,12 @@ async fn until_end(signals: &mut Signals, gateway: &Gateway) {
 async fn start(options: &DemoOptions) -> anyhow::Result<(Gateway, Clouds, Signals)> {
     let signals = Signals::new().context("signals cannot be received")?;
     // Life-cycle lines would hide the output of the demo, so only warnings and errors are logged.
-    logging::start(&LogConfig { level: "warn".to_owned(), format: LogFormat::Text, split_output: false })?;
+    logging::start(&LogConfig {
+        level: "warn".to_owned(),
+        format: LogFormat::Text,
+        requests: false,
+        split_output: false,
+    })?;
     tour::print("starting a fake LaunchDarkly and a fake Harness inside this process …");
     let clouds = Clouds::start("demo-harness").await;
     let found = plugins::prepare(&options.plugins, &options.samples)?;

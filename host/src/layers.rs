@@ -44,6 +44,8 @@ pub(crate) struct Layered {
     explanations: Explanations,
     timeout: Duration,
     max_body: usize,
+    /// Whether each request has a line in the log.
+    is_logged: bool,
 }
 
 impl Layered {
@@ -60,6 +62,7 @@ impl Layered {
             explanations,
             timeout: config.request_timeout,
             max_body: usize::try_from(config.max_body).unwrap_or(usize::MAX),
+            is_logged: config.log.requests,
         }
     }
 
@@ -69,7 +72,8 @@ impl Layered {
         let start = Instant::now();
         let span = admission::request_span(request.extensions());
         let is_head = request.method() == Method::HEAD;
-        let answer = tokio::time::timeout(self.timeout, self.guard(request).instrument(span)).await;
+        let method = self.is_logged.then(|| request.method().clone());
+        let answer = tokio::time::timeout(self.timeout, self.guard(request).instrument(span.clone())).await;
         let mut response = answer.unwrap_or_else(|_| StatusCode::SERVICE_UNAVAILABLE.into_response());
         if response.extensions().get::<PassedThrough>().is_none() {
             retry_after::complete(response.status(), response.headers_mut());
@@ -80,6 +84,11 @@ impl Layered {
         }
         let route = response.extensions().get::<RouteTag>().map_or("other", |tag| tag.route);
         self.request_metrics.request(route, response.status(), start.elapsed());
+        if let Some(method) = method {
+            let (status, milliseconds) = (response.status().as_u16(), start.elapsed().as_secs_f64() * 1000.0);
+            let milliseconds = (milliseconds * 1000.0).round() / 1000.0;
+            span.in_scope(|| tracing::info!(%method, route, status, milliseconds, "request answered"));
+        }
         response
     }
 

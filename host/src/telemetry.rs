@@ -55,6 +55,8 @@ fn connections(families: &mut Families, state: &State) {
 }
 
 fn process(families: &mut Families, state: &State) {
+    families.sample(&catalog::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1_u64);
+    families.sample(&catalog::READY, &[], state.readiness().is_ready);
     for report in state.lifecycle.supervisor().panics() {
         families.sample(&catalog::TASK_PANICS, &[report.task.name], report.panics);
     }

@@ -249,3 +249,44 @@ async fn an_operator_orders_a_reload_and_is_told_what_has_changed() {
     let text = answer.text();
     assert!(answer.status == 409 && text.contains("`log.level`") && text.contains("`trace`"), "{text}");
 }
+
+#[tokio::test]
+async fn sdks_with_an_alias_do_not_notice_the_rotation_of_the_key() {
+    const ALIAS: &str = "sdk-alias-of-our-own-0123456789";
+    const NEW_KEY: &str = "sdk-00000000-1111-2222-3333-444444444499";
+    let environment = |sdk_key: &str| {
+        let mut environment = main_environment();
+        environment["sdk_key"] = sdk_key.into();
+        environment["sdk_key_aliases"] = format!("{ALIAS}, sdk-another-alias-0123456789").into();
+        environment["mobile_key_aliases"] = "mob-alias-0123456789".into();
+        environment
+    };
+    let reloading = Reloading::start(setup().environments([environment(SDK_KEY)])).await;
+    let mut stream = reloading.program.opens("/all", ALIAS).await;
+    stream.receives("put", put(some_data())).await;
+    reloading.program.opens("/mping", "mob-alias-0123456789").await.receives_ping().await;
+    reloading.cloud.puts(NEW_KEY, &some_data());
+    reloading.with(&setup().environments([environment(NEW_KEY)]), RELOADED).await;
+    // All data again, from the connection with the new key.
+    stream.receives("put", put(some_data())).await;
+    reloading.cloud.patches(NEW_KEY, &flag("plain", 50));
+    assert_eq!(stream.receives_event("patch").await["data"]["version"], 50, "on the same stream");
+    for (key, status) in [(ALIAS, 200), (NEW_KEY, 200), (SDK_KEY, 401)] {
+        assert_eq!(reloading.program.answers(&Call::get("/sdk/flags").key(key)).await.status, status, "{key}");
+    }
+    let line = reloading.record("request with an unknown credential refused");
+    assert_eq!((&line["credential"], &line["level"]), (&json!("*4401"), &json!("INFO")));
+    assert!(!reloading.program.log().iter().any(|it| it.contains(SDK_KEY) || it.contains(ALIAS)));
+}
+
+#[tokio::test]
+async fn requests_are_logged_if_that_is_configured() {
+    let reloading = Reloading::start(setup().set("log.requests", true)).await;
+    let call = Call::get(format!("/sdk/evalx/{}/contexts/{}", crate::running::ENV_ID, crate::running::CTX));
+    assert_eq!(reloading.program.answers(&call).await.status, 200);
+    until("a line", || reloading.count("request answered") > 0).await;
+    let line = reloading.record("request answered");
+    let shown = ["method", "route", "status", "environment", "sdk"].map(|it| line[it].clone());
+    assert_eq!(json!(shown), json!(["GET", "client.evaluate", 200, "launchdarkly/main", "client"]), "{line}");
+    assert!(line["milliseconds"].is_number() && !line.to_string().contains(crate::running::CTX), "{line}");
+}

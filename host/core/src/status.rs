@@ -176,6 +176,9 @@ impl Status {
 }
 
 impl Connection {
+    /// All states.
+    pub const ALL: [Self; 4] = [Self::Initializing, Self::Valid, Self::Interrupted, Self::Off];
+
     /// Returns the name in reports.
     #[must_use]
     pub fn as_str(self) -> &'static str {

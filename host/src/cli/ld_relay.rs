@@ -20,7 +20,8 @@ pub(super) async fn ld_relay(flags: &[String]) -> ExitCode {
     let Ok(signals) = signals() else { return ExitCode::from(EXIT_FAILURE) };
     let variables = variables();
     // The format applies from the first line on; the level follows with the configuration.
-    let log = LogConfig { level: "info".to_owned(), format: log_format(&variables), split_output: true };
+    let log =
+        LogConfig { level: "info".to_owned(), format: log_format(&variables), requests: false, split_output: true };
     if let Err(error) = logging::start(&log) {
         return failed(&error, 0);
     }

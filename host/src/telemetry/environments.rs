@@ -1,6 +1,7 @@
 //! Metrics of environments: their data, their events, what they depend on, and the lists that they come from.
 
 use yardarm_core::metrics::{Families, catalog};
+use yardarm_core::status::Connection;
 use yardarm_vendor::report::{EnvironmentListReport, EnvironmentReport, EventReport};
 
 /// Adds all metrics of this file.
@@ -8,7 +9,9 @@ pub(super) fn collect(families: &mut Families, reports: &[EnvironmentReport], li
     for report in reports {
         let (vendor, name) = (report.vendor, report.name.as_str());
         let labels = [vendor, name];
-        families.sample(&catalog::UPSTREAM_STATE, &[vendor, name, report.connection], true);
+        for state in Connection::ALL.map(Connection::as_str) {
+            families.sample(&catalog::UPSTREAM_STATE, &[vendor, name, state], report.connection == state);
+        }
         families.sample(&catalog::UPSTREAM_LAST_MESSAGE, &labels, report.last_message_ms / 1000);
         families.sample(&catalog::ENVIRONMENT_STALE, &labels, report.is_stale);
         families.sample(&catalog::ENVIRONMENT_BEHIND, &labels, report.is_behind);
@@ -30,7 +33,9 @@ pub(super) fn collect(families: &mut Families, reports: &[EnvironmentReport], li
     }
     for it in lists {
         let labels = [it.vendor, it.source];
-        families.sample(&catalog::ENVIRONMENT_LIST_STATE, &[it.vendor, it.source, it.connection], true);
+        for state in Connection::ALL.map(Connection::as_str) {
+            families.sample(&catalog::ENVIRONMENT_LIST_STATE, &[it.vendor, it.source, state], it.connection == state);
+        }
         families.sample(&catalog::ENVIRONMENT_LIST_STALE, &labels, it.is_stale);
         families.sample(&catalog::ENVIRONMENT_LIST_ENVIRONMENTS, &labels, it.environments);
         families.sample(&catalog::ENVIRONMENT_LIST_LAST_MESSAGE, &labels, it.last_message_ms / 1000);

@@ -17,6 +17,12 @@ use crate::upstream::LogThrottle;
 /// Log lines about requests that a plugin failed to decide on.
 static FAILURES: LogThrottle = LogThrottle::new(Duration::from_secs(10));
 
+/// Log lines about credentials that no environment has.
+static UNKNOWN: LogThrottle = LogThrottle::new(Duration::from_secs(10));
+/// Characters at the end of a credential that are logged, and the length from which on they are.
+const SHOWN: usize = 4;
+const MIN_SHOWN: usize = 16;
+
 /// A caller that was admitted.
 #[derive(Clone)]
 pub struct Admitted {
@@ -64,8 +70,18 @@ pub fn request_span(extensions: &Extensions) -> Span {
         environment = Empty,
         route = Empty,
         sdk = Empty,
-        principal = Empty
+        principal = Empty,
+        plugins = Empty
     )
+}
+
+/// Logs that a caller presented a credential that no environment has, with its end; at most one line per ten seconds.
+pub fn log_unknown_credential(route: &'static str, credential: &str) {
+    if let Some(suppressed) = UNKNOWN.next_line() {
+        let end = credential.char_indices().rev().nth(SHOWN - 1).map_or(0, |(index, _)| index);
+        let credential = if credential.len() < MIN_SHOWN { "*".to_owned() } else { format!("*{}", &credential[end..]) };
+        tracing::info!(route, credential, suppressed, "request with an unknown credential refused");
+    }
 }
 
 /// Returns the facts about a request of an environment's caller, and adds them to the span of the request.
@@ -125,9 +141,19 @@ pub async fn admit(plan: Arc<dyn Plan>, facts: RequestFacts) -> Result<Admitted,
             return Err(Refusal::Denied(Denial::new("none".into(), DenialClass::Unavailable)));
         }
         None => (None, Vec::new()),
-        Some(chain) => match chain.authenticate(&facts).await? {
-            Admission::Allowed { identity, response_headers } => (identity, response_headers),
-            Admission::Denied(denial) => return Err(Refusal::Denied(denial)),
+        Some(chain) => match chain.authenticate(&facts).await {
+            Ok(Admission::Allowed { identity, response_headers }) => {
+                Span::current().record("plugins", "allowed");
+                (identity, response_headers)
+            }
+            Ok(Admission::Denied(denial)) => {
+                Span::current().record("plugins", format_args!("denied by {}", denial.plugin));
+                return Err(Refusal::Denied(denial));
+            }
+            Err(failure) => {
+                Span::current().record("plugins", format_args!("{} failed", failure.plugin));
+                return Err(failure.into());
+            }
         },
     };
     if let Some(identity) = &identity {

@@ -9,6 +9,8 @@ pub const GUEST_PREFIX: &str = "yardarm_guest_";
 pub const GUEST_HELP: &str = "Defined by the plugin.";
 
 crate::catalog! {
+    BUILD_INFO = gauge("yardarm_build_info", ["version"], "1, with the version of the program.");
+    READY = gauge("yardarm_ready", [], "Whether `/ready` answers 200.");
     HTTP_REQUESTS = counter("yardarm_http_requests_total", ["route", "status"],
         "Requests answered, by route and status class; a stream counts when its head is sent.");
     HTTP_REQUEST_SECONDS = histogram("yardarm_http_request_seconds", ["route"],
@@ -33,7 +35,7 @@ crate::catalog! {
         "1 while the certificate files cannot be used and the previous one is served, otherwise 0; absent without TLS.");
 
     UPSTREAM_STATE = gauge("yardarm_upstream_state", ["vendor", "environment", "state"],
-        "1 for the current connection state of the environment: `initializing`, `valid`, `interrupted` or `off`.");
+        "1 for the current connection state of the environment, 0 for the others of `initializing`, `valid`, `interrupted`, `off`.");
     UPSTREAM_LAST_MESSAGE = gauge("yardarm_upstream_last_message_seconds", ["vendor", "environment"],
         "Unix time in seconds of the last message from upstream; 0 before the first.");
     ENVIRONMENT_STALE = gauge("yardarm_environment_stale", ["vendor", "environment"],
@@ -45,7 +47,7 @@ crate::catalog! {
     ENVIRONMENT_ITEMS = gauge("yardarm_environment_items", ["vendor", "environment", "kind"],
         "Flags and segments served.");
     ENVIRONMENT_LIST_STATE = gauge("yardarm_environment_list_state", ["vendor", "source", "state"],
-        "1 for the current connection state of the list of environments that upstream sends.");
+        "1 for the current connection state of the list of environments that upstream sends, 0 for the others.");
     ENVIRONMENT_LIST_STALE = gauge("yardarm_environment_list_stale", ["vendor", "source"],
         "1 while the list of environments was read from disk and upstream has not sent one yet, otherwise 0.");
     ENVIRONMENT_LIST_ENVIRONMENTS = gauge("yardarm_environment_list_environments", ["vendor", "source"],

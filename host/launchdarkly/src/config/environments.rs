@@ -139,8 +139,13 @@ settings! {
         name: Option<String>,
         /// Server-side SDK key. Required.
         sdk_key: Option<Secret>,
+        /// Further keys that server-side SDKs may use, separated by commas: other keys of the environment, or generated ones of
+        /// your own, with which `sdk_key` can be rotated without a change of any SDK. `sdk_key` is used upstream for all.
+        sdk_key_aliases: Option<Secret>,
         /// Mobile key. Without it, mobile routes answer 401.
         mobile_key: Option<Secret>,
+        /// Further keys that mobile SDKs may use, separated by commas. Needs `mobile_key`, which is used upstream for all.
+        mobile_key_aliases: Option<Secret>,
         /// Client-side ID. Without it, browser routes answer 404.
         env_id: Option<String>,
         /// Level of log lines about this environment: `error`, `warn`, `info`, `debug` or `none`, or `inherit` for
@@ -210,10 +215,19 @@ impl EnvironmentConfig {
         let mobile_key = keys.mobile_key.map(MobileKey::new);
         refuse_unsendable(reader, "sdk_key", sdk_key.expose());
         refuse_unsendable(reader, "mobile_key", mobile_key.as_ref().map_or("", |it| it.expose()));
+        let sdk_aliases = aliases(reader, "sdk_key_aliases", keys.sdk_key_aliases.as_ref());
+        let mobile_aliases = aliases(reader, "mobile_key_aliases", keys.mobile_key_aliases.as_ref());
+        if mobile_key.is_none() && !mobile_aliases.is_empty() {
+            reader.reject("mobile_key", "is required with `mobile_key_aliases`, because it is used upstream");
+        }
+        let credentials = Credentials::fixed(sdk_key, mobile_key, keys.env_id.map(EnvironmentId::new)).with_aliases(
+            sdk_aliases.into_iter().map(SdkKey::new).collect(),
+            mobile_aliases.into_iter().map(MobileKey::new).collect(),
+        );
         Self {
             name: reader.require("name", keys.name),
             identity: None,
-            credentials: Credentials::fixed(sdk_key, mobile_key, keys.env_id.map(EnvironmentId::new)),
+            credentials,
             log_level: keys.log_level,
             secure_mode: keys.secure_mode,
             ttl: keys.ttl,
@@ -263,6 +277,14 @@ fn refuse_duplicates(environments: &[EnvironmentConfig], reader: &mut Reader<'_>
             }
         }
     }
+}
+
+/// Splits a list of keys.
+fn aliases(reader: &mut Reader<'_>, path: &str, list: Option<&Secret>) -> Vec<Secret> {
+    let keys = list.map_or("", |it| it.expose()).split(',').map(str::trim).filter(|it| !it.is_empty());
+    let keys: Vec<_> = keys.map(Secret::new).collect();
+    keys.iter().for_each(|key| refuse_unsendable(reader, path, key.expose()));
+    keys
 }
 
 /// A key with such a character could not be sent, and HTTP libraries would print it in their errors.

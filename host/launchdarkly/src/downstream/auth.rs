@@ -101,7 +101,15 @@ pub(super) async fn admit(State(downstream): State<Arc<Downstream>>, mut request
             info.add_cors_without_environment(&mut response, origin.as_ref());
             return response;
         }
-        Err(refused) => return rejected(refused, info, origin.as_ref()),
+        Err(refused) => {
+            if matches!(refused.rejection, Rejection::UnknownCredential) {
+                admission::log_unknown_credential(
+                    info.route.id.as_str(),
+                    &credential(info, &request).unwrap_or_default(),
+                );
+            }
+            return rejected(refused, info, origin.as_ref());
+        }
     };
     let config = environment.config();
     let counted = count(&downstream, info, &environment, &config, &request);

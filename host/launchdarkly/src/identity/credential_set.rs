@@ -40,6 +40,12 @@ pub(crate) struct Accepted<K> {
     pub(crate) expires_ms: Option<u64>,
 }
 
+impl<K> Accepted<K> {
+    fn for_good(key: K) -> Self {
+        Self { key, name: None, expires_ms: None }
+    }
+}
+
 /// The keys of an environment in a message. Empty keys count as absent.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct OfferedKeys {
@@ -73,6 +79,16 @@ impl Credentials {
             env_id,
             is_listed: false,
         }
+    }
+
+    /// Accepts further keys, for good. Those of mobile SDKs need a mobile key.
+    pub(crate) fn with_aliases(mut self, sdk_keys: Vec<SdkKey>, mobile_keys: Vec<MobileKey>) -> Self {
+        self.is_listed |= !sdk_keys.is_empty() || !mobile_keys.is_empty();
+        self.sdk_keys.more.extend(sdk_keys.into_iter().map(Accepted::for_good));
+        if let Some(accepted) = &mut self.mobile_keys {
+            accepted.more.extend(mobile_keys.into_iter().map(Accepted::for_good));
+        }
+        self
     }
 
     /// Credentials of a new environment.
