@@ -17,7 +17,8 @@ use redis::{cmd, pipe};
 
 use self::connection::Connections;
 use crate::{
-    Advanced, Collection, Layout, Membership, MembershipPatch, Place, Progress, Record, Store, StoreError, Upserted,
+    Advanced, Collection, Layout, Membership, MembershipPatch, Place, Progress, Record, Store, StoreError, TooLarge,
+    Upserted,
 };
 
 /// Time limit of an operation on single keys, including the wait for a connection.
@@ -42,7 +43,12 @@ impl Redis {
     pub fn new(address: &RedisAddress, prefix: &str, layout: Layout) -> Self {
         Self {
             connections: Connections::new(address),
-            place: Place { database: "redis", server: Arc::clone(address.shown()), prefix: prefix.into() },
+            place: Place {
+                database: "redis",
+                server: Arc::clone(address.shown()),
+                prefix: prefix.into(),
+                table: "".into(),
+            },
             layout,
         }
     }
@@ -58,7 +64,15 @@ impl Store for Redis {
         &self.place
     }
 
-    async fn replace(&self, collections: &[Collection]) -> Result<(), StoreError> {
+    fn is_atomic(&self) -> bool {
+        true
+    }
+
+    fn has_memberships(&self) -> bool {
+        true
+    }
+
+    async fn replace(&self, collections: &[Collection]) -> Result<Vec<TooLarge>, StoreError> {
         let mut transaction = pipe();
         transaction.atomic();
         for collection in collections {
@@ -74,7 +88,8 @@ impl Store for Redis {
                 let done = transaction.query_async::<()>(&mut connection).await;
                 (connection, done)
             })
-            .await
+            .await?;
+        Ok(Vec::new())
     }
 
     async fn upsert(&self, collection: &str, record: &Record) -> Result<Upserted, StoreError> {
