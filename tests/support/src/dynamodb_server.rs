@@ -47,7 +47,7 @@ impl DynamoDbServer {
     pub fn start(kind: DynamoDbKind) -> Option<Self> {
         if !kind.program().1.exists() {
             assert!(std::env::var_os("CI").is_none(), "{kind:?} is not installed, run `make setup`");
-            println!("skipped: {kind:?} is not installed, run `make setup`");
+            eprintln!("skipped: {kind:?} is not installed, run `make setup`");
             return None;
         }
         loop {
@@ -133,6 +133,7 @@ impl DynamoDbServer {
     ///
     /// # Panics
     /// When the server does not answer, or refuses.
+    #[expect(clippy::must_use_candidate, reason = "requests that write are sent for their effect")]
     pub fn ask(&self, operation: &str, request: &Value) -> Value {
         let (status, answer) = ask(self.port, operation, request).expect("a response");
         assert_eq!(status, 200, "{operation} {request}: {answer}");

@@ -54,6 +54,7 @@ settings! {
 }
 
 settings! {
+    #[cfg_attr(not(feature = "dynamodb"), expect(dead_code, reason = "the keys exist, so that their use can be refused"))]
     pub(in super::super) struct DynamoDbSettings in "launchdarkly.dynamodb" {
         /// DynamoDB table that data is written to, for server-side SDKs in daemon mode and for the next start. It must
         /// exist, with the partition key `namespace` and the sort key `key`, both strings. DynamoDB is used if any key
@@ -173,6 +174,7 @@ impl DynamoDbSettings {
     /// Rejects the settings.
     #[cfg(not(feature = "dynamodb"))]
     pub(super) fn read(reader: &mut Reader<'_>, has_tables: bool) -> Option<Chosen> {
+        let _ = Self::read_keys(reader);
         if has_tables || reader.has_section("launchdarkly.dynamodb") {
             let problem = "is not available, because the program was built without the feature `dynamodb`";
             reader.reject("launchdarkly.dynamodb", problem);
