@@ -4,6 +4,7 @@
 
 mod browser;
 mod client;
+mod daemon;
 pub(crate) mod driven;
 mod harness;
 mod rust_server;

@@ -12,12 +12,12 @@ use crate::flags::{data, flag, flag_with, segment, some_data};
 use crate::running::{CTX, ENV_ID, MOBILE_KEY, Running, SDK_KEY, Setup};
 
 /// Base64 of SHA-256 of `a`, the key in `CTX`.
-const HASH: &str = "ypeBEsobvcr6wjGzmiPcTaeG7/gUfE5yuYB3ha/uSLs=";
+pub(super) const HASH: &str = "ypeBEsobvcr6wjGzmiPcTaeG7/gUfE5yuYB3ha/uSLs=";
 const POLL: &str = "/sdk/big-segments/revisions";
 const STREAM: &str = "/big-segments";
 
 /// The flag `gated` is `true` for members of the Big Segment `big` and `false` for others.
-fn gated() -> Value {
+pub(super) fn gated() -> Value {
     let clause = json!({"attribute": "", "op": "segmentMatch", "values": ["big"], "negate": false});
     let rule = json!({"id": "r", "variation": 0, "trackEvents": false, "clauses": [clause]});
     data([flag_with("gated", 1, json!({"fallthrough": {"variation": 1}, "rules": [rule]}))], [big(2)])
@@ -31,7 +31,7 @@ fn big(generation: i64) -> Value {
 }
 
 /// Returns the revision `number`, which follows the previous one.
-fn revision(number: u32, changes: Value) -> Value {
+pub(super) fn revision(number: u32, changes: Value) -> Value {
     let version = |number: u32| if number == 0 { String::new() } else { format!("100:{number}") };
     json!({
         "environmentId": ENV_ID, "segmentId": "big.g2", "version": version(number),
@@ -39,7 +39,7 @@ fn revision(number: u32, changes: Value) -> Value {
     })
 }
 
-fn includes(hash: &str) -> Value {
+pub(super) fn includes(hash: &str) -> Value {
     json!({"included": {"add": [hash], "remove": []}, "excluded": {"add": [], "remove": []}})
 }
 

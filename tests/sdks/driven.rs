@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::{Instant, timeout};
-use yardarm_testkit::WAIT_TIMEOUT;
+use yardarm_testkit::{DynamoDbServer, WAIT_TIMEOUT};
 
 /// Time for a program to end by itself; a browser has a dozen processes.
 const GRACE: Duration = Duration::from_secs(10);
@@ -28,6 +28,12 @@ pub(crate) enum Language {
     /// The same with FDv2: `standard` or `streaming`.
     GoObjects(&'static str),
     Rust,
+    /// The Go server SDK in daemon mode, on a database of this kind.
+    GoDaemon(&'static str),
+    /// The Python server SDK in daemon mode, on DynamoDB.
+    PythonDaemon,
+    /// The Node server SDK in daemon mode, on Redis.
+    NodeDaemon,
     /// The client-side SDK for Node.
     NodeClient,
     /// The browser SDK up to version 3, in a real browser.
@@ -72,6 +78,9 @@ impl Language {
         match self {
             Self::Python | Self::PythonObjects(_) => python("server.py"),
             Self::Go | Self::GoObjects(_) => go("server"),
+            Self::GoDaemon(_) => go("daemon"),
+            Self::PythonDaemon => python("daemon.py"),
+            Self::NodeDaemon => node("daemon.mjs"),
             Self::Rust => (folder().join("rust/target/debug/server"), Vec::new()),
             Self::Node | Self::NodeObjects(_) => node("server.mjs"),
             Self::NodeClient => node("client.mjs"),
@@ -88,6 +97,10 @@ impl Language {
     fn more_arguments(self) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = match self {
             Self::NodeObjects(way) | Self::PythonObjects(way) | Self::GoObjects(way) => vec![way.into()],
+            // The table is that of `tests/sdks/daemon.rs`.
+            Self::GoDaemon("dynamodb") | Self::PythonDaemon => vec!["dynamodb".into(), super::daemon::TABLE.into()],
+            Self::GoDaemon(database) => vec![database.into()],
+            Self::NodeDaemon => vec!["redis".into()],
             Self::LegacyBrowser => vec!["legacy".into()],
             Self::Browser => vec!["current".into()],
             Self::Node | Self::Python | Self::Go | Self::Rust | Self::NodeClient => Vec::new(),
@@ -107,8 +120,10 @@ impl Language {
     /// Returns whether `tests/sdks/install.sh` has run; in CI it must have.
     pub(crate) fn is_installed(self) -> bool {
         let mark = match self {
-            Self::Python | Self::PythonObjects(_) | Self::HarnessPython => "python/.venv/.installed",
-            Self::Go | Self::GoObjects(_) | Self::HarnessGo => "go/bin/.installed",
+            Self::Python | Self::PythonObjects(_) | Self::PythonDaemon | Self::HarnessPython => {
+                "python/.venv/.installed"
+            }
+            Self::Go | Self::GoObjects(_) | Self::GoDaemon(_) | Self::HarnessGo => "go/bin/.installed",
             Self::Rust => "rust/target/.installed",
             _ => "node/node_modules/.installed",
         };
@@ -134,6 +149,7 @@ impl Driven {
             .args([url, key])
             .args(language.more_arguments())
             .env("TMPDIR", dir.path())
+            .envs(DynamoDbServer::variables())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs the vendors' SDKs that the tests use, a browser for the admin page and for browser SDKs, and a Redis server.
+# Installs the vendors' SDKs that the tests use, a browser for the admin page and for browser SDKs, a Redis server, and with the
+# packages of Python and Node two servers that speak DynamoDB's protocol.
 # Quick if everything is installed already.
 set -euo pipefail
 cd "$(dirname "$0")"

@@ -17,9 +17,8 @@ use yardarm_vendor::upstream::Outbound;
 use self::environments::{AutoConfigSettings, EnvironmentSettings, OfflineSettings};
 pub use self::environments::{CommonConfig, EnvironmentConfig, EnvironmentSource, Identity, LogLevel};
 pub(crate) use self::live::LiveConfig;
-use self::store::StoreSettings;
-pub(crate) use self::store::database_prefix;
-pub use self::store::{BigSegmentsConfig, StoreConfig};
+pub use self::store::{BigSegmentsConfig, DatabaseConfig, StoreConfig};
+use self::store::{ConsulSettings, DynamoDbSettings, RedisSettings};
 use crate::identity::label;
 
 /// How soon a failed plugin is called again.
@@ -169,7 +168,10 @@ pub const KEYS: &[Key] = keys![
     Config::KEYS,
     AutoConfigSettings::KEYS,
     OfflineSettings::KEYS,
-    StoreSettings::KEYS,
+    RedisSettings::KEYS,
+    DynamoDbSettings::KEYS,
+    ConsulSettings::KEYS,
+    BigSegmentsConfig::KEYS,
     EnvironmentSettings::KEYS
 ];
 
@@ -186,7 +188,7 @@ impl Config {
     /// Reads the section; `None` when no environment is configured, in which case nothing of LaunchDarkly is served.
     pub fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let environments = EnvironmentSource::read(reader)?;
-        let store = StoreConfig::read(reader);
+        let store = StoreConfig::read(reader, &environments);
         let mut config = Self::read_keys(reader, store, environments);
         let has_own_base = config.base_uri != reader.default_of("launchdarkly.base_uri");
         // Like ld-relay (config/config_from_env.go): one custom base URI is used for both.
@@ -196,7 +198,7 @@ impl Config {
         if config.events_memory < MIN_EVENTS_MEMORY {
             reader.reject("launchdarkly.events_memory", "must be at least `4MiB`");
         }
-        config.store.refuse_shared_prefixes(&config.environments, reader);
+        config.store.refuse_shared_parts(&config.environments, reader);
         Some(config)
     }
 }

@@ -37,8 +37,8 @@ mod start;
 pub mod fuzzing;
 
 pub use self::config::{
-    BigSegmentsConfig, ClientStreamMode, CommonConfig, Config, EnvironmentConfig, EnvironmentSource, Identity,
-    Prometheus, StoreConfig, UpstreamProtocol,
+    BigSegmentsConfig, ClientStreamMode, CommonConfig, Config, DatabaseConfig, EnvironmentConfig, EnvironmentSource,
+    Identity, Prometheus, StoreConfig, UpstreamProtocol,
 };
 pub use self::downstream::{metrics_document, routes_document};
 pub use self::environments::{InitializationError, InitializationPolicy};

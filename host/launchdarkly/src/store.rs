@@ -23,7 +23,9 @@ use tokio::sync::mpsc;
 use yardarm_core::Lifecycle;
 use yardarm_core::status::Status;
 use yardarm_launchdarkly_eval::model::Segment;
-use yardarm_store::{Place, Redis, Store};
+#[cfg(feature = "dynamodb")]
+use yardarm_store::DynamoDb;
+use yardarm_store::{Consul, Place, Redis, Store};
 
 use self::big_segments::{BigSegments, CurrentKey};
 pub(crate) use self::event::StoreEvent;
@@ -32,7 +34,7 @@ use self::layout::LAYOUT;
 pub(crate) use self::status::{StoreStatus, advice};
 use self::write_queue::WriteQueue;
 use self::writer::{StoreTask, Writer};
-use crate::config::{Config, EnvironmentConfig, EnvironmentSource, StoreConfig, database_prefix};
+use crate::config::{Config, DatabaseConfig, EnvironmentConfig, EnvironmentSource, StoreConfig};
 use crate::data::{Change, Item, Items};
 use crate::upstream::HttpClients;
 
@@ -43,7 +45,8 @@ const EVENTS: usize = 4;
 pub(crate) struct EnvironmentStore {
     database: Arc<dyn Store>,
     pub(crate) status: StoreStatus,
-    pub(crate) big_segments: BigSegments,
+    /// `None` in databases that cannot hold them.
+    pub(crate) big_segments: Option<BigSegments>,
     /// Whether it is still unknown if the database holds data to serve.
     is_unread: AtomicBool,
 }
@@ -58,13 +61,22 @@ pub(crate) struct StoreLink {
 impl EnvironmentStore {
     /// The database of an environment or of a filtered variant; `None` where none is configured. Connects to nothing.
     pub(crate) fn open(config: &StoreConfig, settings: &EnvironmentConfig, filter: &str) -> Option<Arc<Self>> {
-        let address = config.redis.as_ref()?;
-        Some(Arc::new(Self::new(Arc::new(Redis::new(address, &database_prefix(settings, filter), LAYOUT)))))
+        let database = config.database.as_ref()?;
+        let part = database.part(settings, filter);
+        let store: Arc<dyn Store> = match database {
+            DatabaseConfig::Redis(address) => Arc::new(Redis::new(address, &part.prefix, LAYOUT)),
+            DatabaseConfig::Consul(address) => Arc::new(Consul::new(address, &part.prefix, LAYOUT)),
+            #[cfg(feature = "dynamodb")]
+            DatabaseConfig::DynamoDb { address, .. } => {
+                Arc::new(DynamoDb::new(address, &part.table, &part.prefix, LAYOUT))
+            }
+        };
+        Some(Arc::new(Self::new(store)))
     }
 
     fn new(database: Arc<dyn Store>) -> Self {
         Self {
-            big_segments: BigSegments::new(Arc::clone(&database)),
+            big_segments: database.has_memberships().then(|| BigSegments::new(Arc::clone(&database))),
             status: StoreStatus::new(),
             is_unread: AtomicBool::new(true),
             database,
@@ -81,7 +93,7 @@ impl EnvironmentStore {
         self.is_unread.store(false, Ordering::Relaxed);
     }
 
-    /// Address and prefix in the database.
+    /// Address, table and prefix in the database.
     pub(crate) fn place(&self) -> &Place {
         self.database.place()
     }
@@ -124,7 +136,9 @@ pub(crate) fn start(store: Arc<EnvironmentStore>, context: StoreContext<'_>, may
             poll_interval: config.store.poll_interval,
         };
         lifecycle.supervise("store follower", follower);
-        store.big_segments.start(key, config, http, sender, lifecycle);
+        if let Some(big_segments) = &store.big_segments {
+            big_segments.start(key, config, http, sender, lifecycle);
+        }
     }
     StoreLink { store, queue, events }
 }
@@ -145,7 +159,7 @@ impl StoreLink {
 
     fn item_applied(&self, item: &Item, items: Items) {
         if matches!(item, Item::Segment(segment) if is_big(segment)) {
-            self.store.big_segments.appear();
+            self.expect_big_segments();
         }
         // An old version does not change the database either.
         if items.version_of(item) == Some(item.version()) {
@@ -180,7 +194,13 @@ impl StoreLink {
 
     fn look_for_big_segments(&self, items: &Items) {
         if items.segments.iter().any(|it| is_big(it)) {
-            self.store.big_segments.appear();
+            self.expect_big_segments();
+        }
+    }
+
+    fn expect_big_segments(&self) {
+        if let Some(big_segments) = &self.store.big_segments {
+            big_segments.appear();
         }
     }
 }

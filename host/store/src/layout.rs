@@ -13,6 +13,10 @@ pub struct Layout {
     pub probe: &'static str,
     /// Modified by every membership patch, so that concurrent writers detect each other.
     pub lock: &'static str,
+    /// Contains cursor and time in databases of items with attributes.
+    pub metadata: &'static str,
+    /// Contains the memberships of all subjects in databases of items with attributes.
+    pub subjects: &'static str,
     /// Prefix of a subject's set of groups that include it.
     pub include: &'static str,
     /// Prefix of a subject's set of groups that exclude it.

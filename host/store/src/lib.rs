@@ -2,17 +2,27 @@
 //!
 //! A [`Store`] is a small interface: collections of versioned records with a marker for completeness, and sets of group
 //! memberships with a cursor. Each database is one file; the names of its keys are passed as a [`Layout`], so this
-//! crate is independent of any vendor. [`Redis`] is the only database so far. DynamoDB and Consul would be files beside
-//! it. [`RedisValues`] are counters and other small values that several gateways share.
+//! crate is independent of any vendor: [`Redis`], [`Consul`], and `DynamoDb` with the Cargo feature `dynamodb`.
+//! [`RedisValues`] are counters and other small values that several gateways share.
 #![forbid(unsafe_code)]
 
+mod consul;
+#[cfg(feature = "dynamodb")]
+mod dynamodb;
+mod http;
 mod layout;
 mod redis;
 mod trouble;
 
+pub use self::consul::{Consul, ConsulAddress, InvalidConsulAddress};
+#[cfg(feature = "dynamodb")]
+pub use self::dynamodb::{DynamoDb, DynamoDbAddress};
 pub use self::layout::Layout;
-pub use self::redis::{InvalidAddress, Redis, RedisAddress, RedisValues, ValueError, ValueLimits, VersionedValue};
-pub use self::trouble::{RedisFailure, StoreError, Trouble};
+pub use self::redis::{
+    InvalidAddress, InvalidCertificates, Redis, RedisAddress, RedisCertificates, RedisValues, ValueError, ValueLimits,
+    VersionedValue,
+};
+pub use self::trouble::{Failure, StoreError, Trouble};
 
 use std::sync::Arc;
 
@@ -28,8 +38,15 @@ pub trait Store: Send + Sync + 'static {
     /// Returns the location of the database, for display.
     fn place(&self) -> &Place;
 
-    /// Replaces whole collections and sets the marker, atomically for all readers where possible.
-    async fn replace(&self, collections: &[Collection]) -> Result<(), StoreError>;
+    /// Whether [`Self::replace`] is one transaction. If not, readers see the records one after the other, in the order
+    /// of the collections and records that are passed, and the marker last.
+    fn is_atomic(&self) -> bool;
+
+    /// Whether there are memberships, cursor and progress. If not, their operations fail.
+    fn has_memberships(&self) -> bool;
+
+    /// Replaces whole collections and sets the marker. Returns the records that were left out.
+    async fn replace(&self, collections: &[Collection]) -> Result<Vec<TooLarge>, StoreError>;
 
     /// Writes a record unless there is one with the same or a newer version.
     async fn upsert(&self, collection: &str, record: &Record) -> Result<Upserted, StoreError>;
@@ -62,10 +79,12 @@ pub trait Store: Send + Sync + 'static {
 pub struct Place {
     /// Kind of database in lower case.
     pub database: &'static str,
-    /// Its address, without a password.
+    /// Its address, without a password. Empty for the usual address of a service.
     pub server: Arc<str>,
-    /// Prefix of all its keys.
+    /// Prefix of all its keys. May be empty.
     pub prefix: Arc<str>,
+    /// Name of the table; empty for databases without tables.
+    pub table: Arc<str>,
 }
 
 /// A text with a key and a version.
@@ -95,6 +114,17 @@ pub enum Upserted {
     Written,
     /// The same or a newer version exists.
     Older,
+    /// The database does not accept texts of this size. What it holds is unchanged.
+    TooLarge,
+}
+
+/// A record that is larger than the database accepts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TooLarge {
+    /// Name of the collection.
+    pub collection: &'static str,
+    /// Key of the record.
+    pub key: Arc<str>,
 }
 
 /// The groups that include or exclude a subject.

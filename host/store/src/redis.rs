@@ -5,7 +5,7 @@ mod connection;
 mod membership;
 mod values;
 
-pub use self::address::{InvalidAddress, RedisAddress};
+pub use self::address::{InvalidAddress, InvalidCertificates, RedisAddress, RedisCertificates};
 pub use self::values::{RedisValues, ValueError, ValueLimits, VersionedValue};
 
 use std::sync::Arc;
@@ -17,11 +17,10 @@ use redis::{cmd, pipe};
 
 use self::connection::Connections;
 use crate::{
-    Advanced, Collection, Layout, Membership, MembershipPatch, Place, Progress, Record, Store, StoreError, Upserted,
+    Advanced, Collection, Layout, Membership, MembershipPatch, Place, Progress, Record, Store, StoreError, TooLarge,
+    Upserted,
 };
 
-/// Time limit of an operation on single keys, including the wait for a connection.
-const QUICK: Duration = Duration::from_secs(3);
 /// Expiry of the probe's key in milliseconds, in case it is not removed by its transaction.
 const PROBE_LIFE_MS: u64 = 10_000;
 /// Time limit of an operation on whole collections: megabytes over a slow network.
@@ -42,7 +41,12 @@ impl Redis {
     pub fn new(address: &RedisAddress, prefix: &str, layout: Layout) -> Self {
         Self {
             connections: Connections::new(address),
-            place: Place { database: "redis", server: Arc::clone(address.shown()), prefix: prefix.into() },
+            place: Place {
+                database: "redis",
+                server: Arc::clone(address.shown()),
+                prefix: prefix.into(),
+                table: "".into(),
+            },
             layout,
         }
     }
@@ -58,7 +62,15 @@ impl Store for Redis {
         &self.place
     }
 
-    async fn replace(&self, collections: &[Collection]) -> Result<(), StoreError> {
+    fn is_atomic(&self) -> bool {
+        true
+    }
+
+    fn has_memberships(&self) -> bool {
+        true
+    }
+
+    async fn replace(&self, collections: &[Collection]) -> Result<Vec<TooLarge>, StoreError> {
         let mut transaction = pipe();
         transaction.atomic();
         for collection in collections {
@@ -74,13 +86,14 @@ impl Store for Redis {
                 let done = transaction.query_async::<()>(&mut connection).await;
                 (connection, done)
             })
-            .await
+            .await?;
+        Ok(Vec::new())
     }
 
     async fn upsert(&self, collection: &str, record: &Record) -> Result<Upserted, StoreError> {
         let key = self.key(collection);
         self.connections
-            .alone(QUICK, async |mut connection| {
+            .alone(self.connections.limits.quick, async |mut connection| {
                 let done = self.upsert_on(&mut connection, &key, record).await;
                 (connection, done)
             })
@@ -99,7 +112,9 @@ impl Store for Redis {
     async fn is_complete(&self) -> Result<bool, StoreError> {
         let key = self.key(self.layout.marker);
         self.connections
-            .shared(QUICK, async |mut connection| cmd("EXISTS").arg(&key).query_async(&mut connection).await)
+            .shared(self.connections.limits.quick, async |mut connection| {
+                cmd("EXISTS").arg(&key).query_async(&mut connection).await
+            })
             .await
     }
 
@@ -117,7 +132,7 @@ impl Store for Redis {
         transaction.del(&probe).ignore();
         let (is_complete,): (bool,) = self
             .connections
-            .alone(QUICK, async |mut connection| {
+            .alone(self.connections.limits.quick, async |mut connection| {
                 let done = transaction.query_async(&mut connection).await;
                 (connection, done)
             })
@@ -136,7 +151,9 @@ impl Store for Redis {
     async fn synchronized(&self, at_ms: u64) -> Result<(), StoreError> {
         let key = self.key(self.layout.synchronized_on);
         self.connections
-            .shared(QUICK, async |mut connection| cmd("SET").arg(&key).arg(at_ms).query_async(&mut connection).await)
+            .shared(self.connections.limits.quick, async |mut connection| {
+                cmd("SET").arg(&key).arg(at_ms).query_async(&mut connection).await
+            })
             .await
     }
 

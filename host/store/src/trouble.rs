@@ -13,16 +13,16 @@ const MAX_TEXT: usize = 200;
 pub enum StoreError {
     /// The database is unreachable, or returned an error.
     #[error("{0}")]
-    Redis(RedisFailure),
+    Failed(Failure),
     /// There was no reply in time.
     #[error("database did not answer in time")]
     TimedOut,
 }
 
-/// The error that Redis, or the connection to it, returned. A rejected transaction is one failure, however many
-/// commands it had.
+/// The error that a database, or the connection to it, returned. A rejected transaction is one failure, however many
+/// operations it had.
 #[derive(Debug, Clone)]
-pub struct RedisFailure {
+pub struct Failure {
     trouble: Trouble,
     text: Arc<str>,
 }
@@ -44,8 +44,10 @@ pub enum Trouble {
     Unsaved,
     /// A key has a value of another type: another program uses the same name.
     WrongType,
-    /// The database is loading its data, or waits for its primary.
+    /// The database is loading its data, waits for its primary, or limits the rate of requests.
     Busy,
+    /// A part that operators create, such as a table, does not exist or has another form.
+    Missing,
     /// Any other error.
     Refused,
 }
@@ -55,19 +57,32 @@ impl StoreError {
     #[must_use]
     pub fn trouble(&self) -> Trouble {
         match self {
-            Self::Redis(failure) => failure.trouble,
+            Self::Failed(failure) => failure.trouble,
             Self::TimedOut => Trouble::Unreachable,
         }
     }
 }
 
-impl From<RedisError> for StoreError {
-    fn from(error: RedisError) -> Self {
-        Self::Redis(RedisFailure::from(error))
+impl Failure {
+    /// Creates a failure; the text is shortened to one line.
+    pub(crate) fn new(trouble: Trouble, text: impl Into<String>) -> Self {
+        Self { trouble, text: shortened(text.into()).into() }
     }
 }
 
-impl From<RedisError> for RedisFailure {
+impl From<Failure> for StoreError {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<RedisError> for StoreError {
+    fn from(error: RedisError) -> Self {
+        Self::Failed(Failure::from(error))
+    }
+}
+
+impl From<RedisError> for Failure {
     fn from(error: RedisError) -> Self {
         let is_login = error.kind() == ErrorKind::AuthenticationFailed;
         let (trouble, text) = match error.clone().into_server_errors() {
@@ -110,7 +125,7 @@ fn shortened(text: String) -> String {
     text
 }
 
-impl fmt::Display for RedisFailure {
+impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
@@ -118,7 +133,7 @@ impl fmt::Display for RedisFailure {
 
 impl Trouble {
     /// All classes.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Unreachable,
         Self::Denied,
         Self::ReadOnly,
@@ -127,6 +142,7 @@ impl Trouble {
         Self::Unsaved,
         Self::WrongType,
         Self::Busy,
+        Self::Missing,
         Self::Refused,
     ];
 
@@ -156,6 +172,7 @@ impl Trouble {
             Self::Unsaved => "unsaved",
             Self::WrongType => "wrong-type",
             Self::Busy => "busy",
+            Self::Missing => "missing",
             Self::Refused => "refused",
         }
     }

@@ -58,12 +58,14 @@ pub struct EnvironmentReport {
 pub struct StoreReport {
     /// Kind of database in lower case.
     pub database: &'static str,
-    /// Its address, without a password.
+    /// Its address, without a password. Empty for the usual address of a service.
     pub server: String,
-    /// Prefix of the environment's keys.
+    /// Prefix of the environment's keys. May be empty.
     pub prefix: String,
+    /// Name of the table; empty for databases without tables.
+    pub table: String,
     /// `available`, or why it is not: `unreachable`, `denied`, `read-only`, `cluster`, `full`, `unsaved`, `wrong-type`,
-    /// `busy` or `refused`.
+    /// `busy`, `missing` or `refused`.
     pub state: &'static str,
     /// Unix milliseconds since when it is in this state.
     pub since_ms: u64,

@@ -3,6 +3,10 @@
 #![forbid(unsafe_code)]
 
 mod connection;
+#[cfg(feature = "consul")]
+mod consul;
+#[cfg(feature = "dynamodb")]
+mod dynamodb_server;
 #[cfg(test)]
 mod fakes;
 #[cfg(feature = "guests")]
@@ -16,6 +20,10 @@ mod sse_client;
 mod vectors;
 
 pub use self::connection::{Connection, Head, WAIT_TIMEOUT, until, within};
+#[cfg(feature = "consul")]
+pub use self::consul::FakeConsul;
+#[cfg(feature = "dynamodb")]
+pub use self::dynamodb_server::{DynamoDbKind, DynamoDbServer};
 pub use self::http_client::{Answer, Call, gzip};
 pub use self::origin::{Arrived, Origin};
 pub use self::raw_upstream::{RawUpstream, Step};

@@ -55,6 +55,28 @@ impl RedisServer {
         Self::start_with(None, true)
     }
 
+    /// Starts a server that also listens with TLS, for clients that present `cert.pem`; its own certificate, that of its
+    /// clients and their authority are `cert.pem` and `key.pem` in `dir`. Returns it with the port for TLS.
+    ///
+    /// # Panics
+    /// The same as [`Self::start`].
+    #[must_use]
+    pub fn start_tls(dir: &std::path::Path) -> Option<(Self, u16)> {
+        let server = Self::start()?;
+        let file = |name: &str| dir.join(name).display().to_string();
+        let port = next_port();
+        for (name, value) in [
+            ("tls-cert-file", file("cert.pem")),
+            ("tls-key-file", file("key.pem")),
+            ("tls-ca-cert-file", file("cert.pem")),
+            ("tls-auth-clients", "yes".to_owned()),
+            ("tls-port", port.to_string()),
+        ] {
+            server.ask(&["CONFIG", "SET", name, &value]);
+        }
+        Some((server, port))
+    }
+
     /// Starts a server that requires a password.
     ///
     /// # Panics

@@ -58,6 +58,7 @@ formats! {
     Option<PathBuf> as Option<PathBuf>: Path, Reader::path;
     PathOrNone as Option<PathBuf>: OptionalPath, Reader::path;
     Url as String: Url, Reader::url;
+    Url as Option<String>: Url, Reader::optional_url;
     Size as u64: Size, |reader: &mut Reader<'_>, path| reader.size(path).unwrap_or_default();
     Size as usize: Size, |reader: &mut Reader<'_>, path| saturated(reader.size(path).unwrap_or_default());
 }

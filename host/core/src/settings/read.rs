@@ -225,6 +225,18 @@ impl<'a> Reader<'a> {
         None
     }
 
+    /// Reads the secret in the file that the key names, without surrounding white space. Adds an error if the file cannot
+    /// be read or is empty.
+    pub fn secret_in_file(&mut self, path: &str) -> Option<Secret> {
+        let file = self.optional_text(path)?;
+        match super::references::read(&file) {
+            Ok(text) if text.trim().is_empty() => self.reject(path, format!("the file `{file}` is empty")),
+            Ok(text) => return Some(Secret::new(text.trim())),
+            Err(error) => self.reject(path, format!("the file `{file}` cannot be read: {error}")),
+        }
+        None
+    }
+
     fn durations_of(&self, path: &str) -> RangeInclusive<Duration> {
         match self.key_of(path).and_then(|key| key.bounds) {
             Some(Bounds::Duration(shortest, longest)) => shortest..=longest,

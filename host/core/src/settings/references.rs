@@ -43,7 +43,11 @@ pub(super) fn resolve(value: &Value, lookup: &dyn Fn(&str) -> Option<String>) ->
     })
 }
 
-fn read(file: &str) -> std::io::Result<String> {
+/// Reads a file with a secret.
+///
+/// # Errors
+/// When the file cannot be read, or is larger than a secret can be.
+pub(super) fn read(file: &str) -> std::io::Result<String> {
     let mut text = String::new();
     crate::input_file::open(file)?.take(MAX_SECRET_BYTES + 1).read_to_string(&mut text)?;
     if text.len() as u64 > MAX_SECRET_BYTES {

@@ -46,6 +46,8 @@ pub struct CommonConfig {
     pub allowed_headers: Vec<String>,
     /// Prefix of keys in the database; `$CID` stands for the environment ID.
     pub prefix: Option<String>,
+    /// Table in the database; `$CID` stands for the environment ID.
+    pub table_name: Option<String>,
 }
 
 /// Settings of one environment.
@@ -67,6 +69,8 @@ pub struct EnvironmentConfig {
     pub filters: Vec<String>,
     /// Prefix of its keys in the database; LaunchDarkly's default unless set.
     pub prefix: Option<String>,
+    /// Its table in the database; the common one unless set.
+    pub table_name: Option<String>,
     /// Origins that browsers may call from; empty means any.
     pub allowed_origins: Vec<String>,
     /// Request headers that browsers may send in addition to the usual ones.
@@ -107,8 +111,11 @@ settings! {
         /// here.
         key: Option<Secret>,
         /// Key prefix of an environment in the database; `$CID` stands for the environment ID, or for `ID.FILTER` with
-        /// a payload filter. Required with a database.
+        /// a payload filter. Required with a database, unless `datastore_table_name` contains `$CID`.
         datastore_prefix: Option<String>,
+        /// DynamoDB table of an environment, in place of `launchdarkly.dynamodb.table_name`; `$CID` stands for the same
+        /// as in the prefix.
+        datastore_table_name: Option<String>,
         /// Origins that browsers may call from, for all environments. Any origin unless set.
         allowed_origins: Vec<String>,
         /// Request headers that browsers may send in addition to the usual ones, for all environments.
@@ -124,8 +131,11 @@ settings! {
         /// How often the archive is checked for a replacement.
         monitoring_interval: Duration = "1s", in TENTH..=DAY,
         /// Key prefix of an environment in the database; `$CID` stands for the environment ID, or for `ID.FILTER` with
-        /// a payload filter. Required with a database.
+        /// a payload filter. Required with a database, unless `datastore_table_name` contains `$CID`.
         datastore_prefix: Option<String>,
+        /// DynamoDB table of an environment, in place of `launchdarkly.dynamodb.table_name`; `$CID` stands for the same
+        /// as in the prefix.
+        datastore_table_name: Option<String>,
         /// Origins that browsers may call from, for all environments. Any origin unless set.
         allowed_origins: Vec<String>,
         /// Request headers that browsers may send in addition to the usual ones, for all environments.
@@ -157,9 +167,11 @@ settings! {
         ttl: Option<Duration>, in SECOND..=YEAR,
         /// Keys of payload filters; each is served as an environment of its own.
         filters: Vec<String>,
-        /// Key prefix of the environment in the database; `launchdarkly` unless set. A payload filter adds `/` and its
-        /// key. Required if several environments share a database.
+        /// Key prefix of the environment in the database; `launchdarkly` unless set, and none with DynamoDB. A payload
+        /// filter adds `/` and its key. Required if several environments share a database or, with DynamoDB, a table.
         prefix: Option<String>,
+        /// DynamoDB table of the environment, in place of `launchdarkly.dynamodb.table_name`.
+        table_name: Option<String>,
         /// Origins that browsers may call from. Any origin unless set.
         allowed_origins: Vec<String>,
         /// Request headers that browsers may send in addition to the usual ones.
@@ -181,23 +193,39 @@ impl EnvironmentSource {
         }
         if is_automatic {
             const KEY: &str = "launchdarkly.auto_config.key";
-            let AutoConfigSettings { key, datastore_prefix, allowed_origins, allowed_headers } =
+            let AutoConfigSettings { key, datastore_prefix, datastore_table_name, allowed_origins, allowed_headers } =
                 AutoConfigSettings::read_keys(reader);
             if key.is_none() {
                 reader.reject(KEY, "is required with other keys of this section");
             }
             let key = key.unwrap_or_else(|| "".into());
             refuse_unsendable(reader, KEY, key.expose());
-            let common = CommonConfig { allowed_origins, allowed_headers, prefix: datastore_prefix };
+            let common = CommonConfig {
+                allowed_origins,
+                allowed_headers,
+                prefix: datastore_prefix,
+                table_name: datastore_table_name,
+            };
             return Some(Self::AutoConfig { key, common });
         }
         if is_offline {
-            let OfflineSettings { file, monitoring_interval, datastore_prefix, allowed_origins, allowed_headers } =
-                OfflineSettings::read_keys(reader);
+            let OfflineSettings {
+                file,
+                monitoring_interval,
+                datastore_prefix,
+                datastore_table_name,
+                allowed_origins,
+                allowed_headers,
+            } = OfflineSettings::read_keys(reader);
             if file.is_none() {
                 reader.reject("launchdarkly.offline.file", "is required with other keys of this section");
             }
-            let common = CommonConfig { allowed_origins, allowed_headers, prefix: datastore_prefix };
+            let common = CommonConfig {
+                allowed_origins,
+                allowed_headers,
+                prefix: datastore_prefix,
+                table_name: datastore_table_name,
+            };
             return Some(Self::Offline { file: file.unwrap_or_default(), monitoring_interval, common });
         }
         is_configured.then(|| {
@@ -233,6 +261,7 @@ impl EnvironmentConfig {
             ttl: keys.ttl,
             filters: keys.filters,
             prefix: keys.prefix,
+            table_name: keys.table_name,
             allowed_origins: keys.allowed_origins,
             allowed_headers: keys.allowed_headers,
         }

@@ -1,24 +1,27 @@
 //! Settings of the database and of the features that need one.
 
+mod databases;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use yardarm_core::settings;
 use yardarm_core::settings::Reader;
-use yardarm_core::{Secret, settings};
-use yardarm_store::RedisAddress;
 
-use super::{DAY, EnvironmentConfig, EnvironmentSource, MOMENT, YEAR};
+pub use self::databases::DatabaseConfig;
+pub(super) use self::databases::{ConsulSettings, DynamoDbSettings, RedisSettings};
+use super::{CommonConfig, DAY, EnvironmentConfig, EnvironmentSource, MOMENT, YEAR};
 
-/// Default prefix of keys, as in ld-relay and the SDKs.
+/// Default prefix of keys, as in ld-relay and the SDKs. DynamoDB has none.
 const DEFAULT_PREFIX: &str = "launchdarkly";
-/// Stands for the environment in prefixes of environments that are not configured one by one.
+/// Stands for the environment in prefixes and tables of environments that are not configured one by one.
 const CID: &str = "$CID";
 
 /// Settings of the database and of the features that need one.
 #[derive(Debug, Clone)]
 pub struct StoreConfig {
-    /// Address of Redis; `None` without a database.
-    pub redis: Option<RedisAddress>,
+    /// The database; `None` without one.
+    pub database: Option<DatabaseConfig>,
     /// Time between checks whether the data is still in the database.
     pub check_interval: Duration,
     /// Time between reads while upstream cannot be reached.
@@ -43,61 +46,108 @@ settings! {
     }
 }
 
-settings! {
-    pub(super) struct StoreSettings in "launchdarkly.redis" {
-        /// Redis server that data is written to, for server-side SDKs in daemon mode and for the next start:
-        /// `redis://user:password@host:6379/0`, `rediss://` for TLS. No database unless set.
-        url: Option<Secret>,
-        /// Whether TLS is also used with `redis://`.
-        tls: bool = "false",
-        /// User name, in place of the one in the address.
-        username: Option<String>,
-        /// Password, in place of the one in the address.
-        password: Option<Secret>,
-        /// How often the database is checked for the data. If it is missing, it is written again.
-        check_interval: Duration = "30s", in MOMENT..=DAY,
-        /// How often the database is read while LaunchDarkly cannot be reached, for data that other gateways have
-        /// written. Newer items are served; no item returns to an older version.
-        poll_interval: Duration = "5s", in MOMENT..=DAY,
-        /// Settings of Big Segments.
-        big_segments: BigSegmentsConfig => BigSegmentsConfig::read_keys,
-    }
+/// The part of a database that belongs to an environment.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct DatabasePart {
+    /// Name of the table; empty for databases without tables.
+    pub(crate) table: String,
+    /// Prefix of keys.
+    pub(crate) prefix: String,
 }
 
 impl StoreConfig {
-    /// Reads the settings.
-    pub(crate) fn read(reader: &mut Reader<'_>) -> Self {
-        let keys = StoreSettings::read_keys(reader);
-        Self {
-            redis: keys.address(reader),
-            check_interval: keys.check_interval,
-            poll_interval: keys.poll_interval,
-            big_segments: keys.big_segments,
+    /// Reads the settings of all databases, of which one may be used.
+    pub(crate) fn read(reader: &mut Reader<'_>, environments: &EnvironmentSource) -> Self {
+        let all = [
+            RedisSettings::read(reader),
+            ConsulSettings::read(reader),
+            DynamoDbSettings::read(reader, has_tables(environments)),
+        ];
+        let mut chosen: Vec<_> = all.into_iter().flatten().collect();
+        if let [_, .., last] = &chosen[..] {
+            let names: Vec<_> = chosen.iter().map(|it| it.database.name()).collect();
+            // The section of a table is that of the environment.
+            let problem = format!("multiple databases are enabled ({}); only one is allowed", names.join(", "));
+            reader.reject(last.database.section(), problem);
         }
+        let big_segments = BigSegmentsConfig::read_keys(reader);
+        if chosen.is_empty() {
+            // The intervals have no effect.
+            return Self { database: None, check_interval: DAY, poll_interval: DAY, big_segments };
+        }
+        let databases::Chosen { database, check_interval, poll_interval } = chosen.swap_remove(0);
+        Self { database: Some(database), check_interval, poll_interval, big_segments }
     }
 
-    /// Rejects prefixes that two environments share, because they would overwrite each other.
-    pub(crate) fn refuse_shared_prefixes(&self, environments: &EnvironmentSource, reader: &mut Reader<'_>) {
-        if self.redis.is_none() {
-            return;
-        }
+    /// Rejects parts of the database that two environments share, because they would overwrite each other.
+    pub(crate) fn refuse_shared_parts(&self, environments: &EnvironmentSource, reader: &mut Reader<'_>) {
+        let Some(database) = &self.database else { return };
         let (section, common) = match environments {
-            EnvironmentSource::Configured(environments) => return refuse_shared(environments, reader),
+            EnvironmentSource::Configured(environments) => {
+                refuse_missing_tables(database, environments, reader);
+                return refuse_shared(database, environments, reader);
+            }
             EnvironmentSource::AutoConfig { common, .. } => ("auto_config", common),
             EnvironmentSource::Offline { common, .. } => ("offline", common),
         };
-        if !common.prefix.as_ref().is_some_and(|it| it.contains(CID)) {
-            let key = format!("launchdarkly.{section}.datastore_prefix");
+        let key = format!("launchdarkly.{section}.datastore_prefix");
+        let has_placeholder = |text: &Option<String>| text.as_ref().is_some_and(|it| it.contains(CID));
+        if database.has_tables() {
+            if database.table().is_none() && common.table_name.is_none() {
+                let key = format!("launchdarkly.{section}.datastore_table_name");
+                reader.reject(&key, "is required where `launchdarkly.dynamodb.table_name` is not set");
+            }
+            if !has_placeholder(&common.prefix) && !has_placeholder(&common.table_name) {
+                let problem = format!("is required with a database and must contain `{CID}`, unless the table does");
+                reader.reject(&key, problem);
+            }
+        } else if !has_placeholder(&common.prefix) {
             reader.reject(&key, format!("is required with a database and must contain `{CID}`"));
         }
     }
 }
 
-fn refuse_shared(environments: &[EnvironmentConfig], reader: &mut Reader<'_>) {
-    let mut owners: BTreeMap<String, &str> = BTreeMap::new();
+impl DatabaseConfig {
+    /// The part of the database that belongs to an environment or to a filtered variant.
+    pub(crate) fn part(&self, environment: &EnvironmentConfig, filter: &str) -> DatabasePart {
+        let default = if self.has_tables() { "" } else { DEFAULT_PREFIX };
+        let prefix = environment.prefix.as_deref().unwrap_or(default);
+        let table = environment.table_name.as_deref().filter(|_| self.has_tables()).or(self.table());
+        let table = table.unwrap_or_default();
+        if let (Some(_), Some(id)) = (&environment.identity, environment.credentials.env_id()) {
+            let name = if filter.is_empty() { id.to_string() } else { format!("{id}.{filter}") };
+            return DatabasePart { table: table.replace(CID, &name), prefix: prefix.replace(CID, &name) };
+        }
+        let prefix = if filter.is_empty() { prefix.to_owned() } else { format!("{prefix}/{filter}") };
+        DatabasePart { table: table.to_owned(), prefix }
+    }
+}
+
+/// Whether environments have tables of their own, which only DynamoDB has.
+fn has_tables(environments: &EnvironmentSource) -> bool {
+    match environments {
+        EnvironmentSource::Configured(environments) => environments.iter().any(|it| it.table_name.is_some()),
+        EnvironmentSource::AutoConfig { common, .. } | EnvironmentSource::Offline { common, .. } => {
+            let CommonConfig { table_name, .. } = common;
+            table_name.is_some()
+        }
+    }
+}
+
+fn refuse_missing_tables(database: &DatabaseConfig, environments: &[EnvironmentConfig], reader: &mut Reader<'_>) {
+    let needs_table = |it: &EnvironmentConfig| it.table_name.is_none();
+    if database.has_tables() && database.table().is_none() && environments.iter().any(needs_table) {
+        let key = "launchdarkly.dynamodb.table_name";
+        reader.reject(key, "is required, because an environment has no `table_name` of its own");
+    }
+}
+
+fn refuse_shared(database: &DatabaseConfig, environments: &[EnvironmentConfig], reader: &mut Reader<'_>) {
+    let mut owners: BTreeMap<DatabasePart, &str> = BTreeMap::new();
     for (index, environment) in reader.indices("launchdarkly.environments").into_iter().zip(environments) {
         let key = format!("launchdarkly.environments[{index}].prefix");
-        if environment.prefix.is_none() && environments.len() > 1 {
+        let has_table = database.has_tables() && environment.table_name.is_some();
+        if environment.prefix.is_none() && !has_table && environments.len() > 1 {
             let problem = format!(
                 "is required, because environment `{}` shares the database with other environments",
                 environment.name
@@ -106,42 +156,14 @@ fn refuse_shared(environments: &[EnvironmentConfig], reader: &mut Reader<'_>) {
             continue;
         }
         for filter in std::iter::once("").chain(environment.filters.iter().map(String::as_str)) {
-            let prefix = database_prefix(environment, filter);
-            if let Some(owner) = owners.get(&prefix) {
-                reader.reject(&key, format!("environment `{owner}` uses `{prefix}` in the database already"));
+            let part = database.part(environment, filter);
+            if let Some(owner) = owners.get(&part) {
+                let what =
+                    if database.has_tables() { format!("table `{}`", part.table) } else { "database".to_owned() };
+                let problem = format!("environment `{owner}` uses `{}` in the {what} already", part.prefix);
+                reader.reject(&key, problem);
             }
-            owners.insert(prefix, &environment.name);
-        }
-    }
-}
-
-/// Prefix of the keys of an environment or of a filtered variant.
-pub(crate) fn database_prefix(environment: &EnvironmentConfig, filter: &str) -> String {
-    let prefix = environment.prefix.as_deref().unwrap_or(DEFAULT_PREFIX);
-    if let (Some(_), Some(id)) = (&environment.identity, environment.credentials.env_id()) {
-        let name = if filter.is_empty() { id.to_string() } else { format!("{id}.{filter}") };
-        return prefix.replace(CID, &name);
-    }
-    if filter.is_empty() { prefix.to_owned() } else { format!("{prefix}/{filter}") }
-}
-
-impl StoreSettings {
-    /// Returns the address of Redis; `None` without a database.
-    fn address(&self, reader: &mut Reader<'_>) -> Option<RedisAddress> {
-        const URL: &str = "launchdarkly.redis.url";
-        let Some(url) = &self.url else {
-            if reader.has_section("launchdarkly.redis") {
-                reader.reject(URL, "is required where other settings of Redis are given");
-            }
-            return None;
-        };
-        let password = self.password.as_ref().map(|it| it.expose());
-        match RedisAddress::parse(url.expose(), self.tls, self.username.as_deref(), password) {
-            Ok(address) => Some(address),
-            Err(error) => {
-                reader.reject(URL, error.to_string());
-                None
-            }
+            owners.insert(part, &environment.name);
         }
     }
 }

@@ -37,16 +37,17 @@ fn store(store: &EnvironmentStore) -> StoreReport {
         database: place.database,
         server: place.server.to_string(),
         prefix: place.prefix.to_string(),
+        table: place.table.to_string(),
         state: report.outage.as_ref().map_or("available", |it| it.trouble.as_str()),
         since_ms: report.since_ms,
-        advice: report.outage.as_ref().map(|it| advice(it.trouble)),
+        advice: report.outage.as_ref().map(|it| advice(place.database, it.trouble)),
         last_answer: report.outage.map(|it| it.answer.to_string()),
     }
 }
 
 /// `None` until flag data has contained a Big Segment.
 fn big_segments(store: &EnvironmentStore, stale_after: Duration) -> Option<BigSegmentReport> {
-    let freshness = store.big_segments.freshness()?;
+    let freshness = store.big_segments.as_ref()?.freshness()?;
     let age = Duration::from_millis(unix_ms().saturating_sub(freshness.synchronized_on));
     Some(BigSegmentReport {
         is_available: freshness.is_available,

@@ -89,14 +89,14 @@ impl EvaluationRequest {
         snapshot: &Arc<Snapshot<FlagData>>,
         evaluators: &Evaluators,
     ) -> Result<(), EvaluatorError> {
-        self.memberships = match store {
-            Some(store) if snapshot.data().ruleset().has_big_segments() => {
+        self.memberships = match store.and_then(|it| it.big_segments.as_ref()) {
+            Some(big_segments) if snapshot.data().ruleset().has_big_segments() => {
                 let (context, snapshot) = (Arc::clone(&self.context), Arc::clone(snapshot));
                 let hash = move || -> Vec<HashedKey> {
                     snapshot.data().ruleset().big_segment_keys(&context).into_iter().map(HashedKey::from).collect()
                 };
                 let keys = evaluators.run(estimate_hashes(&self.context), hash).await?;
-                Some(store.big_segments.memberships(&keys).await.into())
+                Some(big_segments.memberships(&keys).await.into())
             }
             _ => None,
         };

@@ -129,6 +129,7 @@ impl PersistedListEntry {
             ttl: self.ttl_seconds.map(Duration::from_secs),
             filters: Vec::new(),
             prefix: common.prefix.clone(),
+            table_name: common.table_name.clone(),
             allowed_origins: common.allowed_origins.clone(),
             allowed_headers: common.allowed_headers.clone(),
         })

@@ -174,6 +174,7 @@ impl Representation {
             ttl: self.ttl,
             filters: Vec::new(),
             prefix: common.prefix.clone(),
+            table_name: common.table_name.clone(),
             allowed_origins: common.allowed_origins.clone(),
             allowed_headers: common.allowed_headers.clone(),
         })
@@ -187,7 +188,7 @@ mod tests {
     use super::*;
 
     const COMMON: CommonConfig =
-        CommonConfig { allowed_origins: Vec::new(), allowed_headers: Vec::new(), prefix: None };
+        CommonConfig { allowed_origins: Vec::new(), allowed_headers: Vec::new(), prefix: None, table_name: None };
 
     #[test]
     fn names_are_read_in_any_letter_case() {

@@ -7,12 +7,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use yardarm_store::{
-    Advanced, Collection, Membership, MembershipPatch, Place, Progress, Record, Store, StoreError, Upserted,
+    Advanced, Collection, Membership, MembershipPatch, Place, Progress, Record, Store, StoreError, TooLarge, Upserted,
 };
 
 /// The database.
-#[derive(Default)]
-pub(crate) struct FakeStore(Mutex<Content>);
+pub(crate) struct FakeStore {
+    content: Mutex<Content>,
+    place: Place,
+}
 
 #[derive(Default)]
 pub(crate) struct Content {
@@ -33,11 +35,12 @@ pub(crate) struct Content {
 
 impl FakeStore {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::default()
+        let place = Place { database: "redis", server: "".into(), prefix: "".into(), table: "".into() };
+        Arc::new(Self { content: Mutex::default(), place })
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Content> {
-        self.0.lock()
+        self.content.lock()
     }
 
     /// Removes everything, like a flushed server.
@@ -62,10 +65,18 @@ impl FakeStore {
 #[async_trait]
 impl Store for FakeStore {
     fn place(&self) -> &Place {
-        unreachable!("tests of tasks show no place")
+        &self.place
     }
 
-    async fn replace(&self, collections: &[Collection]) -> Result<(), StoreError> {
+    fn is_atomic(&self) -> bool {
+        true
+    }
+
+    fn has_memberships(&self) -> bool {
+        true
+    }
+
+    async fn replace(&self, collections: &[Collection]) -> Result<Vec<TooLarge>, StoreError> {
         let mut content = self.record("replace")?;
         if content.is_refusing {
             return Err(StoreError::TimedOut);
@@ -75,7 +86,7 @@ impl Store for FakeStore {
             content.collections.insert(collection.name, records);
         }
         content.is_complete = true;
-        Ok(())
+        Ok(Vec::new())
     }
 
     async fn upsert(&self, collection: &str, record: &Record) -> Result<Upserted, StoreError> {

@@ -1,4 +1,6 @@
-//! Keys and values as LaunchDarkly's SDKs read them in daemon mode (U097 to U100, U113).
+//! Keys and values as LaunchDarkly's SDKs read them in daemon mode (U097 to U100, U103, U113).
+
+mod order;
 
 use std::sync::Arc;
 
@@ -20,6 +22,8 @@ pub(super) const LAYOUT: Layout = Layout {
     synchronized_on: "big_segments_synchronized_on",
     probe: "$yardarm-probe",
     lock: "big_segments_lock",
+    metadata: "big_segments_metadata",
+    subjects: "big_segments_user",
     include: "big_segment_include",
     exclude: "big_segment_exclude",
     version_of,
@@ -28,13 +32,14 @@ pub(super) const LAYOUT: Layout = Layout {
 /// All collections.
 pub(super) const COLLECTIONS: [&str; 2] = [SEGMENTS, FLAGS];
 
-/// All items as they are written.
-pub(super) fn collections(items: &Items) -> [Collection; 2] {
+/// All items as they are written. With `in_order`, each flag follows its prerequisites, for databases whose readers see a
+/// part of the items (U027). Segments precede flags in any case.
+pub(super) fn collections(items: &Items, in_order: bool) -> [Collection; 2] {
     let record = |item: Item| record(&item).1;
+    let flags: Vec<_> = if in_order { order::flags(items) } else { items.flags.iter().collect() };
     [
-        // Segments first, so that segments precede their flags in databases without transactions.
         Collection { name: SEGMENTS, records: items.segments.iter().cloned().map(Item::Segment).map(record).collect() },
-        Collection { name: FLAGS, records: items.flags.iter().cloned().map(Item::Flag).map(record).collect() },
+        Collection { name: FLAGS, records: flags.into_iter().cloned().map(Item::Flag).map(record).collect() },
     ]
 }
 
@@ -121,7 +126,7 @@ mod tests {
         let mut all = first.clone();
         all.upsert(&Item::Flag(Arc::new(Flag::tombstone("gone", 7))));
         all.upsert(&Item::Segment(Arc::new(Segment::tombstone("away", 8))));
-        let [segments, flags] = collections(&all);
+        let [segments, flags] = collections(&all, false);
         assert_eq!((segments.name, flags.name), ("segments", "features"));
         assert_eq!(flags.records[0].text, flag, "byte for byte");
         let pairs = |collection: Collection| -> Vec<(String, Bytes)> {

@@ -70,8 +70,47 @@ impl StoreStatus {
     }
 }
 
-/// Advice for operators about a failure of this class.
-pub(crate) fn advice(trouble: Trouble) -> &'static str {
+/// Advice for operators about a failure of this class of a database.
+pub(crate) fn advice(database: &str, trouble: Trouble) -> &'static str {
+    match database {
+        "consul" => consul_advice(trouble),
+        "dynamodb" => dynamodb_advice(trouble),
+        _ => redis_advice(trouble),
+    }
+}
+
+fn consul_advice(trouble: Trouble) -> &'static str {
+    match trouble {
+        Trouble::Unreachable => "Consul cannot be reached: check `launchdarkly.consul.host`, the network and the agent",
+        Trouble::Denied => {
+            "Consul refuses the token: check `launchdarkly.consul.token` or `launchdarkly.consul.token_file`, and whether \
+             its policy has `key_prefix` with `write` for the prefix of the environment"
+        }
+        Trouble::Busy => "Consul has no leader at the moment, or limits the rate of requests",
+        trouble => redis_advice(trouble),
+    }
+}
+
+fn dynamodb_advice(trouble: Trouble) -> &'static str {
+    match trouble {
+        Trouble::Unreachable => {
+            "DynamoDB cannot be reached: check `launchdarkly.dynamodb.url`, `launchdarkly.dynamodb.region` and the network"
+        }
+        Trouble::Denied => {
+            "DynamoDB refuses the credentials, or there are none: check the variables, profile or role of AWS, and whether \
+             the role may get, put, update, delete, query and batch-write items of the table"
+        }
+        Trouble::Full => "the table has reached a size limit",
+        Trouble::Busy => "the capacity of the table is exceeded: raise it, or use on-demand capacity",
+        Trouble::Missing => {
+            "check `launchdarkly.dynamodb.table_name` and the region: the table must exist, with the partition key \
+             `namespace` and the sort key `key`, both strings"
+        }
+        trouble => redis_advice(trouble),
+    }
+}
+
+fn redis_advice(trouble: Trouble) -> &'static str {
     match trouble {
         Trouble::Unreachable => {
             "the database cannot be reached: check `launchdarkly.redis.url`, the network and the server"
@@ -94,6 +133,7 @@ pub(crate) fn advice(trouble: Trouble) -> &'static str {
             "keys of another program are in the way: set another `prefix` for the environment, or remove them"
         }
         Trouble::Busy => "the database is loading its data or waits for its primary",
+        Trouble::Missing => "a part of the database that operators create is missing",
         Trouble::Refused => "the database rejects requests; see its last answer",
     }
 }
@@ -115,8 +155,14 @@ mod tests {
 
     #[test]
     fn every_trouble_has_its_own_advice() {
-        let advice: std::collections::BTreeSet<_> = Trouble::ALL.map(advice).into();
         let events: std::collections::BTreeSet<_> = Trouble::ALL.map(Trouble::as_str).into();
-        assert_eq!((advice.len(), events.len()), (Trouble::ALL.len(), Trouble::ALL.len()));
+        assert_eq!(events.len(), Trouble::ALL.len());
+        for database in ["redis", "consul", "dynamodb"] {
+            let advice: std::collections::BTreeSet<_> = Trouble::ALL.map(|it| advice(database, it)).into();
+            assert_eq!(advice.len(), Trouble::ALL.len(), "{database}");
+        }
+        for (database, key) in [("consul", "launchdarkly.consul."), ("dynamodb", "launchdarkly.dynamodb.")] {
+            assert!(advice(database, Trouble::Unreachable).contains(key));
+        }
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::{MissedTickBehavior, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use yardarm_core::status::{Connection, Status};
 use yardarm_core::{InternalError, Supervised};
-use yardarm_store::{StoreError, Trouble};
+use yardarm_store::{StoreError, TooLarge, Trouble, Upserted};
 
 use self::recovery::Recovery;
 use super::event::StoreEvent;
@@ -120,7 +120,7 @@ impl Writer {
                     return;
                 }
                 Err(error) if error.trouble() == Trouble::WrongType => {
-                    let advice = advice(error.trouble());
+                    let advice = self.advice(&error);
                     tracing::warn!(%error, advice, "data in the persistent store cannot be read and is ignored");
                     break;
                 }
@@ -142,12 +142,15 @@ impl Writer {
             Work::Patches(items) => {
                 for item in &items {
                     let (collection, record) = layout::record(item);
-                    database.upsert(collection, &record).await?;
+                    if database.upsert(collection, &record).await? == Upserted::TooLarge {
+                        report_too_large(&TooLarge { collection, key: record.key });
+                    }
                 }
             }
             Work::Everything(items) => {
-                database.replace(&layout::collections(&items)).await?;
-                let count = items.flags.len() + items.segments.len();
+                let left_out = database.replace(&layout::collections(&items, !database.is_atomic())).await?;
+                left_out.iter().for_each(report_too_large);
+                let count = items.flags.len() + items.segments.len() - left_out.len();
                 tracing::info!(items = count, "persistent store is up to date");
             }
         }
@@ -220,14 +223,24 @@ impl Writer {
         self.write().await.map_err(Failure::Write)
     }
 
+    fn advice(&self, error: &StoreError) -> &'static str {
+        advice(self.store.place().database, error.trouble())
+    }
+
     fn report(&self, error: &StoreError) {
-        let advice = advice(error.trouble());
+        let advice = self.advice(error);
         if self.store.status.failed(error) {
             tracing::warn!(%error, advice, "persistent store is unavailable, changes are queued until it recovers");
         } else {
             tracing::debug!(%error, "persistent store is still unavailable");
         }
     }
+}
+
+/// Reports an item that is served from memory only (U104).
+fn report_too_large(item: &TooLarge) {
+    let TooLarge { collection, key } = item;
+    tracing::error!(%key, collection, "the item is too large for the database and is left out of it");
 }
 
 #[cfg(test)]

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use redis::Client;
+use std::time::Duration;
+
+use redis::{Client, ClientTlsConfig, ConnectionAddr, TlsCertificates};
 use url::Url;
 
 /// Address and credentials of a Redis server. Its `Debug` does not show the password.
@@ -11,7 +13,31 @@ use url::Url;
 pub struct RedisAddress {
     client: Client,
     shown: Arc<str>,
+    pub(super) limits: TimeLimits,
 }
+
+/// Longest times for parts of an operation.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TimeLimits {
+    /// For opening a connection, including TLS and authentication.
+    pub(super) connect: Duration,
+    /// For an operation on single keys, including the wait for a connection.
+    pub(super) quick: Duration,
+}
+
+/// Certificates and keys, in PEM, that TLS needs beside those of the system.
+#[derive(Clone, Default)]
+pub struct RedisCertificates {
+    /// Authorities that are trusted in place of those of the system.
+    pub authorities: Option<Vec<u8>>,
+    /// The certificate and the key that the gateway presents.
+    pub client: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+/// Certificates cannot be used. The message does not repeat them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("has no certificate or key in PEM that can be used")]
+pub struct InvalidCertificates;
 
 /// An invalid address. The message does not repeat it, because it may contain a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -47,7 +73,31 @@ impl RedisAddress {
             let _ = rustls::crypto::ring::default_provider().install_default();
         }
         let client = Client::open(url).map_err(|_| InvalidAddress)?;
-        Ok(Self { client, shown })
+        let limits = TimeLimits { connect: Duration::from_secs(3), quick: Duration::from_secs(3) };
+        Ok(Self { client, shown, limits })
+    }
+
+    /// Uses certificates for TLS. Without TLS they have no effect.
+    ///
+    /// # Errors
+    /// When they are not in PEM.
+    pub fn with_certificates(mut self, certificates: RedisCertificates) -> Result<Self, InvalidCertificates> {
+        let RedisCertificates { authorities, client } = certificates;
+        let has_tls = matches!(self.client.get_connection_info().addr(), ConnectionAddr::TcpTls { .. });
+        if has_tls && (authorities.is_some() || client.is_some()) {
+            let client_tls = client.map(|(client_cert, client_key)| ClientTlsConfig { client_cert, client_key });
+            let certificates = TlsCertificates { client_tls, root_cert: authorities };
+            let info = self.client.get_connection_info().clone();
+            self.client = Client::build_with_tls(info, certificates).map_err(|_| InvalidCertificates)?;
+        }
+        Ok(self)
+    }
+
+    /// Limits the time for opening a connection, and for an operation on single keys.
+    #[must_use]
+    pub fn with_time_limits(mut self, connect: Duration, operation: Duration) -> Self {
+        self.limits = TimeLimits { connect, quick: operation };
+        self
     }
 
     /// Returns the address with `xxxxx` in place of a password.

@@ -10,13 +10,12 @@ use redis::{AsyncConnectionConfig, Client, RedisResult};
 use tokio::sync::Mutex;
 
 use super::RedisAddress;
+use super::address::TimeLimits;
 use crate::StoreError;
-
-/// Time limit for opening a connection, including TLS and authentication.
-const CONNECT: Duration = Duration::from_secs(3);
 
 pub(super) struct Connections {
     client: Client,
+    pub(super) limits: TimeLimits,
     /// For transactions. `WATCH` applies to the connection, so one task at a time uses it, and it is taken out while in
     /// use: an operation that is dropped midway drops the connection too.
     alone: Mutex<Option<MultiplexedConnection>>,
@@ -33,7 +32,7 @@ struct Shared {
 
 impl Connections {
     pub(super) fn new(address: &RedisAddress) -> Self {
-        Self { client: address.client(), alone: Mutex::default(), shared: Mutex::default() }
+        Self { client: address.client(), limits: address.limits, alone: Mutex::default(), shared: Mutex::default() }
     }
 
     /// Runs an operation that needs exclusive use of a connection, and keeps the connection if it succeeds.
@@ -95,7 +94,8 @@ impl Connections {
 
     async fn connect(&self) -> Result<MultiplexedConnection, StoreError> {
         // The time limit on replies is that of the whole operation.
-        let config = AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(None);
+        let connect = Some(self.limits.connect);
+        let config = AsyncConnectionConfig::new().set_connection_timeout(connect).set_response_timeout(None);
         Ok(self.client.get_multiplexed_async_connection_with_config(&config).await?)
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redis::{cmd, pipe};
 
-use super::{LARGE, QUICK, Redis};
+use super::{LARGE, Redis};
 use crate::{Advanced, Membership, MembershipPatch, Progress, StoreError};
 
 /// Time limit of a lookup, which an SDK's request waits for.
@@ -24,8 +24,10 @@ impl Redis {
         let mut both = pipe();
         both.cmd("GET").arg(self.key(self.layout.cursor));
         both.cmd("GET").arg(self.key(self.layout.synchronized_on));
-        let (cursor, synchronized_on): (Option<String>, Option<String>) =
-            self.connections.shared(QUICK, async |mut connection| both.query_async(&mut connection).await).await?;
+        let (cursor, synchronized_on): (Option<String>, Option<String>) = self
+            .connections
+            .shared(self.connections.limits.quick, async |mut connection| both.query_async(&mut connection).await)
+            .await?;
         Ok(Progress { cursor, synchronized_on: synchronized_on.and_then(|it| it.parse().ok()) })
     }
 

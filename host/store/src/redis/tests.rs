@@ -10,6 +10,8 @@ const LAYOUT: Layout = Layout {
     synchronized_on: "synchronized_on",
     probe: "probe",
     lock: "lock",
+    metadata: "metadata",
+    subjects: "subjects",
     include: "include",
     exclude: "exclude",
     version_of: |text| std::str::from_utf8(text).ok()?.parse().ok(),

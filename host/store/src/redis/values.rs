@@ -73,7 +73,12 @@ impl RedisValues {
     pub fn new(address: &RedisAddress, prefix: &str, limits: ValueLimits) -> Self {
         Self {
             link: Link::new(address),
-            place: Place { database: "redis", server: Arc::clone(address.shown()), prefix: prefix.into() },
+            place: Place {
+                database: "redis",
+                server: Arc::clone(address.shown()),
+                prefix: prefix.into(),
+                table: "".into(),
+            },
             limits,
         }
     }

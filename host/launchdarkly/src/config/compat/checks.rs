@@ -142,6 +142,10 @@ impl Findings {
                  name) must be specified and must contain \"$CID\"",
             );
         }
+        // ld-relay notices it when an environment starts, and thus after everything else.
+        if is_dynamo && self.errors.is_empty() && has_no_table(settings) {
+            self.error("TableName property must be specified for DynamoDB, either globally or per environment");
+        }
     }
 
     fn filters(&mut self, settings: &Settings) {
@@ -208,6 +212,18 @@ impl Findings {
             self.error("max client request body size must be greater than zero");
         }
     }
+}
+
+/// Returns whether an environment has no table in DynamoDB.
+fn has_no_table(settings: &Settings) -> bool {
+    let common = [
+        (Section::DynamoDb, "tableName"),
+        (Section::AutoConfig, "envDatastoreTableName"),
+        (Section::OfflineMode, "envDatastoreTableName"),
+    ];
+    let has_own = |name: &String| settings.text_in(Section::Environment, name, "tableName").is_some();
+    let has_common = common.into_iter().any(|(section, name)| settings.text(section, name).is_some());
+    !has_common && (settings.environments.is_empty() || !settings.environments.iter().all(has_own))
 }
 
 /// Returns whether a setting that is common to all environments of a section, or one of `more`, is set.

@@ -111,6 +111,8 @@ impl Settings {
         for (index, row) in ROWS.iter().enumerate() {
             let is_read = match row.section {
                 Section::Redis => reads_redis,
+                // Those without a name are read by Consul's client library.
+                Section::Consul if row.name.is_empty() => uses_consul || self.text(Section::Consul, "host").is_some(),
                 Section::Consul => uses_consul,
                 // The row that enables it comes first.
                 Section::DynamoDb => row.name == "enabled" || self.is_on(Section::DynamoDb, "enabled"),

@@ -124,7 +124,7 @@ const NOT_EXPORTED: &str =
     "metrics are served at `/metrics` of the admin listener, and under ld-relay's names with [Prometheus]";
 
 const NOT_YET: &str = "it is not supported yet";
-const TIMEOUTS: &str = "operations end after 3 s, those on all data after 30 s";
+const CONSUL_CLIENT: &str = "connections to Consul have the certificates of the system and a token, nothing else";
 const POOLS: &str = "unused connections are limited per host";
 const KEPT: &str = "the list of environments is kept, encrypted, in the data folder; set YARDARM_DATA_DIR";
 
@@ -273,7 +273,7 @@ pub(super) const ROWS: &[Row] = {
         row(Environment, "envId", "LD_CLIENT_SIDE_ID_", Text, Is("env_id")),
         row(Environment, "secureMode", "LD_SECURE_MODE_", Bool, Is("secure_mode")),
         row(Environment, "prefix", "LD_PREFIX_", Text, Is("prefix")),
-        row(Environment, "tableName", "LD_TABLE_NAME_", Text, Missed(NOT_YET)),
+        row(Environment, "tableName", "LD_TABLE_NAME_", Text, Own),
         row(Environment, "allowedOrigin", "LD_ALLOWED_ORIGIN_", List, Is("allowed_origins")),
         row(Environment, "allowedHeader", "LD_ALLOWED_HEADER_", List, Is("allowed_headers")),
         row(Environment, "logLevel", "LD_LOG_LEVEL_", Level, Is("log_level")),
@@ -289,9 +289,9 @@ pub(super) const ROWS: &[Row] = {
         row(Redis, "username", "REDIS_USERNAME", Text, Is("launchdarkly.redis.username")),
         row(Redis, "password", "REDIS_PASSWORD", Text, Is("launchdarkly.redis.password")),
         row(Redis, "localTtl", "CACHE_TTL", Duration, Missed(MEMORY)),
-        row(Redis, "clientCertificateFile", "REDIS_CLIENT_CERT_FILE", Text, Missed(NOT_YET)),
-        row(Redis, "clientKeyFile", "REDIS_CLIENT_KEY_FILE", Text, Missed(NOT_YET)),
-        row(Redis, "caFile", "REDIS_CA_FILE", Text, Missed(NOT_YET)),
+        row(Redis, "clientCertificateFile", "REDIS_CLIENT_CERT_FILE", Text, Is("launchdarkly.redis.client_cert")),
+        row(Redis, "clientKeyFile", "REDIS_CLIENT_KEY_FILE", Text, Is("launchdarkly.redis.client_key")),
+        row(Redis, "caFile", "REDIS_CA_FILE", Text, Is("launchdarkly.redis.ca_file")),
         row(
             Redis,
             "atomicUpsert",
@@ -299,15 +299,29 @@ pub(super) const ROWS: &[Row] = {
             Bool,
             Missed("items are always compared and written atomically"),
         ),
-        row(Redis, "connectTimeout", "REDIS_CONNECT_TIMEOUT", Duration, Missed(TIMEOUTS)),
-        row(Redis, "readTimeout", "REDIS_READ_TIMEOUT", Duration, Missed(TIMEOUTS)),
+        row(
+            Redis,
+            "connectTimeout",
+            "REDIS_CONNECT_TIMEOUT",
+            Duration,
+            IfPositive("launchdarkly.redis.connect_timeout"),
+        ),
+        row(Redis, "readTimeout", "REDIS_READ_TIMEOUT", Duration, IfPositive("launchdarkly.redis.read_timeout")),
         row(DynamoDb, "enabled", "USE_DYNAMODB", Bool, Own),
-        row(DynamoDb, "tableName", "DYNAMODB_TABLE", Text, Missed(NOT_YET)),
-        row(DynamoDb, "url", "DYNAMODB_URL", Url, Missed(NOT_YET)),
+        row(DynamoDb, "tableName", "DYNAMODB_TABLE", Text, Is("launchdarkly.dynamodb.table_name")),
+        row(DynamoDb, "url", "DYNAMODB_URL", Url, Is("launchdarkly.dynamodb.url")),
         row(DynamoDb, "localTtl", "CACHE_TTL", Duration, Missed(MEMORY)),
-        row(Consul, "host", "CONSUL_HOST", Text, Missed(NOT_YET)),
-        row(Consul, "token", "CONSUL_TOKEN", Text, Missed(NOT_YET)),
-        row(Consul, "tokenFile", "CONSUL_TOKEN_FILE", Text, Missed(NOT_YET)),
+        row(Consul, "host", "CONSUL_HOST", Text, Own),
+        row(Consul, "token", "CONSUL_TOKEN", Text, Is("launchdarkly.consul.token")),
+        row(Consul, "tokenFile", "CONSUL_TOKEN_FILE", Text, Is("launchdarkly.consul.token_file")),
+        // Variables of Consul's own programs and libraries.
+        row(Consul, "", "CONSUL_HTTP_SSL", Bool, Own),
+        row(Consul, "", "CONSUL_HTTP_TOKEN", Text, Own),
+        row(Consul, "", "CONSUL_HTTP_TOKEN_FILE", Text, Own),
+        row(Consul, "", "CONSUL_HTTP_AUTH", Text, Missed(CONSUL_CLIENT)),
+        row(Consul, "", "CONSUL_CACERT", Text, Missed(CONSUL_CLIENT)),
+        row(Consul, "", "CONSUL_CLIENT_CERT", Text, Missed(CONSUL_CLIENT)),
+        row(Consul, "", "CONSUL_NAMESPACE", Text, Missed(CONSUL_CLIENT)),
         row(Consul, "localTtl", "CACHE_TTL", Duration, Missed(MEMORY)),
         row(Datadog, "enabled", "USE_DATADOG", Bool, Missed(NOT_EXPORTED)),
         row(Datadog, "prefix", "DATADOG_PREFIX", Text, Own),

@@ -136,6 +136,40 @@ fn u139_to_u141_redis_is_enabled_as_in_the_reference() {
 }
 
 #[test]
+fn dynamodb_and_consul_are_enabled_as_in_the_reference() {
+    let env = ("LD_ENV_a", "sdk-a");
+    let table = "launchdarkly.dynamodb.table_name";
+    let file = format!("{ENV}tableName = own\n[DynamoDB]\ntableName = t\nurl = http://h:1");
+    assert_eq!(text(Some(&file), &[], table), None, "the section alone does not enable it");
+    let warnings = translated(Some(&file), &[]).unwrap().warnings;
+    assert!(warnings.iter().any(|it| it.contains("DynamoDB is not enabled")), "{warnings:?}");
+    let enabled = settings(Some(&format!("{file}\nenabled")), &[]);
+    assert_eq!((&*enabled[table].0, &*enabled["launchdarkly.dynamodb.url"].0), ("t", "http://h:1"));
+    assert_eq!(enabled["launchdarkly.environments[0].table_name"].0, "own");
+    let variables = [env, ("USE_DYNAMODB", "1"), ("LD_TABLE_NAME_a", "t2")];
+    assert_eq!(text(None, &variables, "launchdarkly.environments[0].table_name").as_deref(), Some("t2"));
+    let automatic = [("AUTO_CONFIG_KEY", "rel-1"), ("USE_DYNAMODB", "1"), ("ENV_DATASTORE_TABLE_NAME", "t-$CID")];
+    let key = "launchdarkly.auto_config.datastore_table_name";
+    assert_eq!(text(None, &automatic, key).as_deref(), Some("t-$CID"));
+    assert_eq!(text(None, &[env, ("DYNAMODB_TABLE", "t")], table), None);
+
+    let key = "launchdarkly.consul.host";
+    for (variables, host) in [
+        (&[env, ("USE_CONSUL", "true")][..], Some("localhost")),
+        (&[env, ("USE_CONSUL", "true"), ("CONSUL_HOST", "h:1"), ("CONSUL_TOKEN", "t")], Some("h:1")),
+        (&[env, ("USE_CONSUL", "true"), ("CONSUL_HTTP_SSL", "true")], Some("https://localhost")),
+        (&[env, ("CONSUL_HOST", "h"), ("CONSUL_HTTP_SSL", "maybe")], None),
+    ] {
+        assert_eq!(text(None, variables, key).as_deref(), host, "{variables:?}");
+    }
+    let token = "launchdarkly.consul.token";
+    let consul = [env, ("USE_CONSUL", "1"), ("CONSUL_TOKEN", "t"), ("CONSUL_HTTP_TOKEN", "of-the-library")];
+    assert_eq!(text(None, &consul, token).as_deref(), Some("t"));
+    let consul = [env, ("USE_CONSUL", "1"), ("CONSUL_HTTP_TOKEN", "of-the-library")];
+    assert_eq!(text(None, &consul, token).as_deref(), Some("of-the-library"));
+}
+
+#[test]
 fn u143_u144_contradictions_have_the_texts_of_the_reference() {
     let with = |more: &str| format!("{ENV}{more}");
     let two = format!("{ENV}[Environment \"b\"]\nsdkKey = sdk-b\n");
@@ -182,6 +216,10 @@ fn u143_u144_contradictions_have_the_texts_of_the_reference() {
             format!("{two}[Redis]\nhost = h"),
             "environment \"a\" does not have a prefix specified for database storage, environment \"b\" does not have a \
              prefix specified for database storage",
+        ),
+        (
+            with("[DynamoDB]\nenabled"),
+            "TableName property must be specified for DynamoDB, either globally or per environment",
         ),
         (
             format!("{two}prefix = p\n[DynamoDB]\nenabled"),

@@ -41,6 +41,7 @@ fn is_enabled(settings: &Settings, section: Section) -> bool {
     match section {
         Section::Redis => settings.get(Section::Redis, "url").is_some(),
         Section::DynamoDb => settings.is_on(Section::DynamoDb, "enabled"),
+        Section::Consul => settings.text(Section::Consul, "host").is_some(),
         _ => true,
     }
 }
@@ -173,7 +174,6 @@ impl Translation {
         for (section, key) in [(Section::AutoConfig, "auto_config"), (Section::OfflineMode, "offline")] {
             for (name, field) in [
                 ("envDatastorePrefix", "datastore_prefix"),
-                ("envDatastoreTableName", "datastore_table_name"),
                 ("envAllowedOrigin", "allowed_origins"),
                 ("envAllowedHeader", "allowed_headers"),
             ] {
@@ -186,6 +186,19 @@ impl Translation {
                     _ => (),
                 }
             }
+            if let Some((table, source)) = settings.text(section, "envDatastoreTableName") {
+                let path = format!("launchdarkly.{key}.datastore_table_name");
+                self.table(settings, path, table, source, "envDatastoreTableName");
+            }
+        }
+    }
+
+    /// Sets a table, which counts with DynamoDB only.
+    fn table(&mut self, settings: &Settings, path: String, table: &str, source: &ValueSource, name: &str) {
+        if is_enabled(settings, Section::DynamoDb) {
+            self.set(&path, source, table);
+        } else {
+            self.warnings.push(format!("{name} ({source}) has no effect: DynamoDB is not enabled"));
         }
     }
 
@@ -193,6 +206,10 @@ impl Translation {
         for (index, name) in settings.environments.iter().enumerate() {
             let Some((_, source)) = settings.text_in(Section::Environment, name, "sdkKey") else { continue };
             self.set(&format!("launchdarkly.environments[{index}].name"), source, name);
+            if let Some((table, source)) = settings.text_in(Section::Environment, name, "tableName") {
+                let path = format!("launchdarkly.environments[{index}].table_name");
+                self.table(settings, path, table, source, "tableName");
+            }
             let project = settings.text_in(Section::Environment, name, "projKey").map(|it| it.0);
             let filters = project.and_then(|it| settings.get_in(Section::Filters, it, "keys"));
             if let Some(Set { value: Value::List(keys), source }) = filters {
@@ -213,6 +230,7 @@ impl Translation {
         if let Some((url, source)) = settings.text(Section::Redis, "url") {
             self.set("launchdarkly.redis.url", source, url);
         }
+        self.consul(settings);
         if !settings.is_on(Section::Prometheus, "enabled") {
             return;
         }
@@ -224,6 +242,26 @@ impl Translation {
         self.set("launchdarkly.prometheus.listen", source, format!("0.0.0.0:{port}"));
         if let Some((prefix, source)) = settings.text(Section::Prometheus, "prefix") {
             self.set("launchdarkly.prometheus.prefix", source, prefix);
+        }
+    }
+}
+
+impl Translation {
+    /// Translates the address of Consul, and the variables that Consul's client library reads by itself.
+    fn consul(&mut self, settings: &Settings) {
+        let Some((host, source)) = settings.text(Section::Consul, "host") else { return };
+        let is_tls = settings.is_on(Section::Consul, "CONSUL_HTTP_SSL") && !host.contains("://");
+        // The library has no default port with a scheme.
+        let host = if is_tls { format!("https://{host}") } else { host.to_owned() };
+        self.set("launchdarkly.consul.host", source, host);
+        if ["token", "tokenFile"].iter().any(|it| settings.text(Section::Consul, it).is_some()) {
+            return;
+        }
+        for (name, key) in [("CONSUL_HTTP_TOKEN_FILE", "token_file"), ("CONSUL_HTTP_TOKEN", "token")] {
+            if let Some((value, source)) = settings.text(Section::Consul, name) {
+                self.set(&format!("launchdarkly.consul.{key}"), source, value);
+                return;
+            }
         }
     }
 }

@@ -83,8 +83,12 @@ struct StoreStatusEntry {
 #[serde(rename_all = "camelCase")]
 struct StorePlace {
     database: &'static str,
+    #[serde(skip_serializing_if = "String::is_empty")]
     db_server: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
     db_prefix: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    db_table: String,
 }
 
 #[derive(Serialize)]
@@ -129,6 +133,7 @@ pub(super) const SHAPE: Shape = Shape::Object(&[
             ("database", PLAIN),
             ("dbServer", PLAIN),
             ("dbPrefix", PLAIN),
+            ("dbTable", PLAIN),
         ]),
     ),
     (
@@ -227,6 +232,7 @@ impl StoreStatusEntry {
             database: it.database,
             db_server: it.server.to_string(),
             db_prefix: it.prefix.to_string(),
+            db_table: it.table.to_string(),
         });
         Self { state, state_since, place }
     }
@@ -235,7 +241,7 @@ impl StoreStatusEntry {
 impl BigSegmentStatus {
     /// `None` until flag data has contained a Big Segment.
     fn of(environment: &LdEnvironment, threshold: Duration) -> Option<Self> {
-        let freshness = environment.store.as_ref()?.big_segments.freshness()?;
+        let freshness = environment.store.as_ref()?.big_segments.as_ref()?.freshness()?;
         let age = Duration::from_millis(unix_ms().saturating_sub(freshness.synchronized_on));
         Some(Self {
             available: freshness.is_available,

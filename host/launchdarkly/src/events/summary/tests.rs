@@ -17,6 +17,7 @@ fn poster() -> Poster {
         ttl: None,
         filters: Vec::new(),
         prefix: None,
+        table_name: None,
         allowed_origins: Vec::new(),
         allowed_headers: Vec::new(),
     };

@@ -100,6 +100,7 @@ impl Setup {
             ttl: None,
             filters: Vec::new(),
             prefix: None,
+            table_name: None,
             allowed_origins: Vec::new(),
             allowed_headers: Vec::new(),
         };

@@ -2,7 +2,8 @@ use serde_json::json;
 
 use super::*;
 
-const COMMON: CommonConfig = CommonConfig { allowed_origins: Vec::new(), allowed_headers: Vec::new(), prefix: None };
+const COMMON: CommonConfig =
+    CommonConfig { allowed_origins: Vec::new(), allowed_headers: Vec::new(), prefix: None, table_name: None };
 
 fn environment(id: &str, version: i64) -> Value {
     json!({

@@ -93,7 +93,11 @@ impl Synchronizer {
     /// Writes one line for a failure, and none for the same one again.
     fn report(&mut self, error: &RoundError, delay: Duration) {
         let (problem, seconds) = (error.to_string(), delay.as_secs_f64());
-        let advice = if let RoundError::Store(error) = error { Some(advice(error.trouble())) } else { None };
+        let advice = if let RoundError::Store(error) = error {
+            Some(advice(self.database.place().database, error.trouble()))
+        } else {
+            None
+        };
         if self.last_problem.as_ref() == Some(&problem) {
             tracing::debug!(%error, seconds, "Big Segments are still not synchronized");
         } else {

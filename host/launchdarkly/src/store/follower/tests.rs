@@ -39,7 +39,7 @@ impl Place {
     fn holds(&self, items: &Items) {
         let mut content = self.fake.lock();
         content.is_complete = true;
-        for collection in layout::collections(items) {
+        for collection in layout::collections(items, false) {
             let records = collection.records.into_iter().map(|it| (it.key.to_string(), it.text)).collect();
             content.collections.insert(collection.name, records);
         }

@@ -1,0 +1,254 @@
+//! DynamoDB: an item per record in one table, with a namespace for each collection.
+//!
+//! The table has the partition key `namespace` and the sort key `key`, both texts, and is created by operators. A full
+//! write is not atomic; its marker is written last.
+
+mod address;
+mod batch;
+mod connector;
+mod failure;
+mod items;
+mod membership;
+
+pub use self::address::DynamoDbAddress;
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::error::SdkError;
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::types::AttributeValue;
+use bytes::Bytes;
+
+use self::failure::failure;
+use self::items::{ITEM, KEY, NAMESPACE, VERSION, fits, key_of, key_values, record_item, text_of};
+use crate::{
+    Advanced, Collection, Layout, Membership, MembershipPatch, Place, Progress, Record, Store, StoreError, TooLarge,
+    Upserted,
+};
+
+/// Time limit of an operation on single items.
+const QUICK: Duration = Duration::from_secs(3);
+/// Time limit of an operation on whole collections, which a table with a low capacity slows down.
+const LARGE: Duration = Duration::from_secs(120);
+
+/// One environment's part of a table. Namespaces are `<prefix>:<name>`, or the name alone with an empty prefix.
+pub struct DynamoDb {
+    address: DynamoDbAddress,
+    place: Place,
+    layout: Layout,
+}
+
+impl DynamoDb {
+    /// Creates a store in `table`; connections are opened, and credentials are searched, when needed.
+    #[must_use]
+    pub fn new(address: &DynamoDbAddress, table: &str, prefix: &str, layout: Layout) -> Self {
+        let place = Place { database: "dynamodb", server: address.shown(), prefix: prefix.into(), table: table.into() };
+        Self { address: address.clone(), place, layout }
+    }
+
+    fn namespace(&self, name: &str) -> String {
+        match &*self.place.prefix {
+            "" => name.to_owned(),
+            prefix => format!("{prefix}:{name}"),
+        }
+    }
+
+    fn table(&self) -> &str {
+        &self.place.table
+    }
+
+    fn failure<E>(&self, error: SdkError<E>) -> StoreError
+    where
+        SdkError<E>: aws_sdk_dynamodb::error::ProvideErrorMetadata + std::error::Error,
+    {
+        failure(&error, self.table())
+    }
+
+    /// Returns all items of a namespace; those of `attributes` alone.
+    async fn query(
+        &self,
+        client: &Client,
+        namespace: &str,
+        attributes: &[&str],
+    ) -> Result<Vec<HashMap<String, AttributeValue>>, StoreError> {
+        let (mut items, mut start) = (Vec::new(), None);
+        loop {
+            let mut query = client
+                .query()
+                .table_name(self.table())
+                .consistent_read(true)
+                .key_condition_expression("#namespace = :namespace")
+                .expression_attribute_names("#namespace", NAMESPACE)
+                .expression_attribute_values(":namespace", AttributeValue::S(namespace.to_owned()))
+                .set_exclusive_start_key(start);
+            let names: Vec<_> = (0..attributes.len()).map(|index| format!("#a{index}")).collect();
+            for (name, attribute) in names.iter().zip(attributes) {
+                query = query.expression_attribute_names(name, *attribute);
+            }
+            let page = query.projection_expression(names.join(", ")).send().await;
+            let page = page.map_err(|error| self.failure(error))?;
+            items.extend(page.items.unwrap_or_default());
+            start = page.last_evaluated_key.filter(|it| !it.is_empty());
+            if start.is_none() {
+                return Ok(items);
+            }
+        }
+    }
+
+    async fn replace_all(&self, collections: &[Collection]) -> Result<Vec<TooLarge>, StoreError> {
+        let client = self.address.client().await?;
+        let mut stale = BTreeSet::new();
+        for collection in collections {
+            let namespace = self.namespace(collection.name);
+            for item in self.query(client, &namespace, &[KEY]).await? {
+                stale.extend(text_of(&item, KEY).map(|key| (namespace.clone(), key.to_owned())));
+            }
+        }
+        let mut left_out = Vec::new();
+        for collection in collections {
+            let namespace = self.namespace(collection.name);
+            let mut items = Vec::new();
+            for record in &collection.records {
+                let item = record_item(&namespace, record);
+                if !fits(&item) {
+                    left_out.push(TooLarge { collection: collection.name, key: std::sync::Arc::clone(&record.key) });
+                    continue;
+                }
+                stale.remove(&(namespace.clone(), record.key.to_string()));
+                items.push(batch::put(item)?);
+            }
+            // A batch has no order of its own, so one collection is complete before the next one begins.
+            self.write_batches(client, items).await?;
+        }
+        let deletes = stale.into_iter().map(|(namespace, key)| batch::delete(key_values(&namespace, &key)));
+        self.write_batches(client, deletes.collect::<Result<_, _>>()?).await?;
+        let marker = self.namespace(self.layout.marker);
+        self.put(client, key_values(&marker, &marker)).await?;
+        Ok(left_out)
+    }
+
+    async fn upsert_one(&self, item: HashMap<String, AttributeValue>) -> Result<Upserted, StoreError> {
+        let client = self.address.client().await?;
+        let version = item.get(VERSION).cloned();
+        let put = client
+            .put_item()
+            .table_name(self.table())
+            .set_item(Some(item))
+            .condition_expression(
+                "attribute_not_exists(#namespace) or attribute_not_exists(#key) or :version > #version",
+            )
+            .expression_attribute_names("#namespace", NAMESPACE)
+            .expression_attribute_names("#key", KEY)
+            .expression_attribute_names("#version", VERSION)
+            .set_expression_attribute_values(version.map(|it| HashMap::from([(":version".to_owned(), it)])));
+        match put.send().await {
+            Ok(_) => Ok(Upserted::Written),
+            Err(SdkError::ServiceError(error))
+                if matches!(error.err(), PutItemError::ConditionalCheckFailedException(_)) =>
+            {
+                Ok(Upserted::Older)
+            }
+            Err(error) => Err(self.failure(error)),
+        }
+    }
+
+    async fn put(&self, client: &Client, item: HashMap<String, AttributeValue>) -> Result<(), StoreError> {
+        let put = client.put_item().table_name(self.table()).set_item(Some(item)).send().await;
+        put.map(|_| ()).map_err(|error| self.failure(error))
+    }
+
+    /// Returns an item, as it was last written.
+    async fn get(&self, namespace: &str, key: &str) -> Result<Option<HashMap<String, AttributeValue>>, StoreError> {
+        let client = self.address.client().await?;
+        let get = client.get_item().table_name(self.table()).set_key(Some(key_values(namespace, key)));
+        let found = get.consistent_read(true).send().await.map_err(|error| self.failure(error))?;
+        Ok(found.item)
+    }
+
+    async fn probe_write(&self) -> Result<(), StoreError> {
+        let client = self.address.client().await?;
+        // No reader looks into this namespace. A transaction must not contain two operations on an item.
+        let probe = self.namespace(self.layout.probe);
+        self.put(client, key_values(&probe, &probe)).await?;
+        let delete = client.delete_item().table_name(self.table()).set_key(Some(key_values(&probe, &probe)));
+        delete.send().await.map(|_| ()).map_err(|error| self.failure(error))
+    }
+}
+
+#[async_trait]
+impl Store for DynamoDb {
+    fn place(&self) -> &Place {
+        &self.place
+    }
+
+    fn is_atomic(&self) -> bool {
+        false
+    }
+
+    fn has_memberships(&self) -> bool {
+        true
+    }
+
+    async fn replace(&self, collections: &[Collection]) -> Result<Vec<TooLarge>, StoreError> {
+        within(LARGE, self.replace_all(collections)).await
+    }
+
+    async fn upsert(&self, collection: &str, record: &Record) -> Result<Upserted, StoreError> {
+        let item = record_item(&self.namespace(collection), record);
+        if !fits(&item) {
+            return Ok(Upserted::TooLarge);
+        }
+        within(QUICK, self.upsert_one(item)).await
+    }
+
+    async fn read(&self, collection: &str) -> Result<Vec<(String, Bytes)>, StoreError> {
+        let namespace = self.namespace(collection);
+        let read = async {
+            let client = self.address.client().await?;
+            self.query(client, &namespace, &[KEY, ITEM]).await
+        };
+        let items = within(LARGE, read).await?;
+        let record = |item: &HashMap<_, _>| {
+            let text = text_of(item, ITEM)?;
+            Some((key_of(item)?, Bytes::copy_from_slice(text.as_bytes())))
+        };
+        Ok(items.iter().filter_map(record).collect())
+    }
+
+    async fn is_complete(&self) -> Result<bool, StoreError> {
+        let marker = self.namespace(self.layout.marker);
+        Ok(within(QUICK, self.get(&marker, &marker)).await?.is_some())
+    }
+
+    async fn probe(&self, _collections: &[&'static str]) -> Result<bool, StoreError> {
+        within(QUICK, self.probe_write()).await?;
+        self.is_complete().await
+    }
+
+    async fn membership(&self, subject: &str) -> Result<Membership, StoreError> {
+        self.read_membership(subject).await
+    }
+
+    async fn progress(&self) -> Result<Progress, StoreError> {
+        within(QUICK, self.read_progress()).await
+    }
+
+    async fn synchronized(&self, at_ms: u64) -> Result<(), StoreError> {
+        within(QUICK, self.write_synchronized(at_ms)).await
+    }
+
+    async fn advance(&self, patch: &MembershipPatch) -> Result<Advanced, StoreError> {
+        within(LARGE, self.apply_patch(patch)).await
+    }
+}
+
+/// Runs work for a limited time. The futures of the SDK are large, so they are boxed.
+async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    tokio::time::timeout(limit, Box::pin(work)).await.unwrap_or(Err(StoreError::TimedOut))
+}
+
+#[cfg(test)]
+mod tests;
