@@ -67,7 +67,6 @@ settings! {
 }
 
 settings! {
-    #[cfg_attr(not(feature = "dynamodb"), expect(dead_code, reason = "the keys exist, so that their use can be refused"))]
     pub(in super::super) struct DynamoDbSettings in "launchdarkly.dynamodb" {
         /// DynamoDB table that data is written to, for server-side SDKs in daemon mode and for the next start. It must
         /// exist, with the partition key `namespace` and the sort key `key`, both strings. DynamoDB is used if any key
