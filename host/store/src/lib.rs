@@ -3,7 +3,8 @@
 //! A [`Store`] is a small interface: collections of versioned records with a marker for completeness, and sets of group
 //! memberships with a cursor. Each database is one file; the names of its keys are passed as a [`Layout`], so this
 //! crate is independent of any vendor. [`Redis`] is the only database so far. DynamoDB and Consul would be files beside
-//! it. [`RedisValues`] are counters and other small values that several gateways share.
+//! it. [`RedisValues`] are counters and other small values that several gateways share, [`RedisTexts`] texts and streams of
+//! texts in a layout of other programs.
 #![forbid(unsafe_code)]
 
 mod layout;
@@ -11,7 +12,10 @@ mod redis;
 mod trouble;
 
 pub use self::layout::Layout;
-pub use self::redis::{InvalidAddress, Redis, RedisAddress, RedisValues, ValueError, ValueLimits, VersionedValue};
+pub use self::redis::{
+    GroupMember, GroupMessage, InvalidAddress, Redis, RedisAddress, RedisTexts, RedisValues, StreamEntry,
+    StreamFollower, StreamNews, TextChange, ValueError, ValueLimits, VersionedValue,
+};
 pub use self::trouble::{RedisFailure, StoreError, Trouble};
 
 use std::sync::Arc;

@@ -93,6 +93,11 @@ impl Connections {
         result
     }
 
+    /// Opens a connection for one user, who may block it.
+    pub(super) async fn dedicated(&self) -> Result<MultiplexedConnection, StoreError> {
+        tokio::time::timeout(CONNECT, self.connect()).await.unwrap_or(Err(StoreError::TimedOut))
+    }
+
     async fn connect(&self) -> Result<MultiplexedConnection, StoreError> {
         // The time limit on replies is that of the whole operation.
         let config = AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(None);
