@@ -103,8 +103,12 @@ impl ProxyKeySource {
         } else {
             tracing::warn!("the list of environments changed while it was read, those that are missing stay for now");
         }
+        let is_complete = listing.is_complete();
         for listed in listing.environments.into_values() {
             self.put(environments, listed).await;
+        }
+        if is_complete {
+            environments.factory.environments.mark_listed();
         }
     }
 
