@@ -238,6 +238,30 @@ async fn data_of_an_earlier_process_does_not_replace_newer_data() {
 }
 
 #[tokio::test]
+async fn a_primary_starts_from_redis_while_upstream_is_down() {
+    // F123
+    let Some(redis) = RedisServer::start() else { return };
+    let cloud = proxied_cloud().await;
+    primary(&cloud, &redis, "").await.stop().await;
+    cloud.goes_down();
+    let settings = format!("redis.url = {:?}", redis.url());
+    let gateway = Running::before_harness_proxy(&cloud, PROXY, &settings).await;
+    gateway.wait_until_ready().await;
+    for (key, id, count) in [(KEY, ENV, 2), (OTHER_KEY, OTHER_ENV, 1)] {
+        let call = Call::get(format!("/client/env/{id}/feature-configs")).key(&token(&gateway, key).await);
+        let flags = gateway.answers(&call).await.json();
+        assert_eq!(flags.as_array().map(Vec::len), Some(count), "F123: {flags}");
+    }
+    let other = Running::before_harness_proxy(&cloud, "another-proxy-key", &settings).await;
+    let exchange = Call::post("/client/auth", json!({"apiKey": KEY}).to_string());
+    assert_ne!(other.answers(&exchange).await.status, 200, "F123: the data belongs to another proxy key");
+    cloud.comes_back();
+    cloud.changes_flag(ENV, &flag("a", 3));
+    let call = Call::get(format!("/client/env/{ENV}/feature-configs/a")).key(&token(&gateway, KEY).await);
+    eventually(&gateway, &call, "F123: upstream goes on", |_, it| it["version"] == 3).await;
+}
+
+#[tokio::test]
 async fn api_keys_share_their_environments_as_well() {
     let Some(redis) = RedisServer::start() else { return };
     let cloud = cloud().await;

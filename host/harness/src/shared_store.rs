@@ -17,7 +17,7 @@ pub(crate) use self::layout::{
     ALL_INVENTORIES, EnvironmentKeys, HEALTH, Inventory, SharedEnvironment, environment_of, hash_of, inventory_key,
     is_asset,
 };
-pub(crate) use self::reading::{Contents, Digests, StoredEnvironment, read};
+pub(crate) use self::reading::{Contents, Known, StoredEnvironment, read};
 use self::targets::SharedTargets;
 use crate::config::RedisConfig;
 

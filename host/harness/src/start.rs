@@ -120,7 +120,7 @@ pub async fn start(config: Config, parts: Parts) -> Result<Harness, StartError> 
             let persisted = persisted.remove(&KeyHash::of(key.expose())).unwrap_or_default();
             let factory = EnvironmentFactory { signing: signing(key), ..factory };
             let lifecycle = parts.lifecycle.on(parts.upstream_threads.next());
-            lifecycle.supervise("proxy key", ProxyKeyTask::new(key.clone(), factory, persisted, latch));
+            lifecycle.supervise("proxy key", ProxyKeyTask::new(key.clone(), factory, persisted, shared.clone(), latch));
         }
         Source::Replica => {
             let latch = latch(&parts, &environments, 0);

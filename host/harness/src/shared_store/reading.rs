@@ -16,7 +16,7 @@ use yardarm_store::StoreError;
 use super::SharedStore;
 use super::layout::{ALL_INVENTORIES, EnvironmentKeys, Inventory, environment_of, hash_of, proxy_key_of};
 use crate::data::received::{ReadList, Received};
-use crate::identity::{KeyHash, ListedKeys};
+use crate::identity::KeyHash;
 
 /// Digests of flags and segments, as they are in the database.
 pub(crate) type Digests = Vec<Option<Bytes>>;
@@ -27,6 +27,8 @@ pub(crate) struct Contents {
     pub(crate) environments: BTreeMap<String, StoredEnvironment>,
     /// Whether environments that are missing were removed.
     pub(crate) is_complete: bool,
+    /// API keys that an inventory or a list names, and that do not exist. They may be about to be written.
+    pub(crate) missing_keys: BTreeSet<KeyHash>,
     /// Value of the state of the upstream stream.
     pub(crate) health: Option<Bytes>,
 }
@@ -38,7 +40,7 @@ pub(crate) struct StoredEnvironment {
     pub(crate) project: String,
     /// The proxy key whose inventory lists the environment.
     pub(crate) proxy_key: Option<Secret>,
-    pub(crate) keys: ListedKeys,
+    pub(crate) keys: BTreeSet<KeyHash>,
     pub(crate) digests: Digests,
     /// `None` if nothing has changed, or not everything is there yet.
     pub(crate) items: Option<Result<Received, String>>,
@@ -56,13 +58,22 @@ struct ItemOrigin {
 /// Names of keys, each with the inventory that lists it, if any.
 type Assets = BTreeMap<String, Option<Secret>>;
 
-/// Reads everything. Lists whose digests are in `known`, by environment, are left out.
+/// What was read before.
+#[derive(Default)]
+pub(crate) struct Known {
+    /// Digests by environment.
+    pub(crate) digests: BTreeMap<String, Digests>,
+    /// Names of the inventories, which are searched for only if one of them is gone.
+    pub(crate) inventories: Vec<String>,
+}
+
+/// Reads everything. Lists whose digests are known are left out.
 ///
 /// # Errors
 /// If the database does not answer in time.
-pub(crate) async fn read(store: &SharedStore, known: &BTreeMap<String, Digests>) -> Result<Contents, StoreError> {
+pub(crate) async fn read(store: &SharedStore, known: &mut Known) -> Result<Contents, StoreError> {
     let texts = store.texts();
-    let (assets, is_complete) = assets(store).await?;
+    let (assets, is_complete) = assets(store, known).await?;
     let ids: BTreeSet<_> = assets.keys().filter_map(|it| environment_of(it)).map(str::to_owned).collect();
     let lists: Vec<_> = ids.iter().map(|id| EnvironmentKeys(id).api_keys()).collect();
     let mut names: BTreeSet<String> = assets.keys().filter(|it| hash_of(it).is_some()).cloned().collect();
@@ -71,39 +82,44 @@ pub(crate) async fn read(store: &SharedStore, known: &BTreeMap<String, Digests>)
     }
     let names: Vec<_> = names.into_iter().collect();
     let mut keys: BTreeMap<String, BTreeSet<KeyHash>> = BTreeMap::new();
-    let mut has_all_keys = true;
+    let mut missing_keys = BTreeSet::new();
     for (name, value) in names.iter().zip(texts.get(&names).await?) {
-        let id = value.and_then(|it| serde_json::from_slice::<String>(&it).ok());
-        match hash_of(name).zip(id) {
-            Some((hash, id)) => _ = keys.entry(id).or_default().insert(hash),
-            None => has_all_keys = false,
+        let Some(hash) = hash_of(name) else { continue };
+        match value.and_then(|it| serde_json::from_slice::<String>(&it).ok()) {
+            Some(id) => _ = keys.entry(id).or_default().insert(hash),
+            None => _ = missing_keys.insert(hash),
         }
     }
+    let names: Vec<_> = ids.iter().flat_map(|id| EnvironmentKeys(id).digests()).collect();
+    let digests = texts.get(&names).await?;
     let mut environments = BTreeMap::new();
-    for id in ids {
-        let listed: ListedKeys =
-            keys.remove(&id).unwrap_or_default().iter().map(|it| Some(it.as_str().to_owned())).collect();
-        let listed = if has_all_keys { listed } else { listed.incomplete() };
-        let stored = environment(store, &id, (&assets, is_complete), listed, known.get(&id)).await?;
+    for (id, digests) in ids.into_iter().zip(digests.chunks(2)) {
+        let keys = keys.remove(&id).unwrap_or_default();
+        let before = known.digests.get(&id);
+        let stored = environment(store, &id, (&assets, is_complete), keys, (digests.to_vec(), before)).await?;
         environments.insert(id, stored);
     }
     let health = texts.get(&[super::HEALTH.to_owned()]).await?.into_iter().next().flatten();
-    Ok(Contents { is_complete: is_complete && !environments.is_empty(), environments, health })
+    Ok(Contents { is_complete: is_complete && !environments.is_empty(), environments, missing_keys, health })
 }
 
 /// Returns the names of all keys, and whether these are certainly all.
-async fn assets(store: &SharedStore) -> Result<(Assets, bool), StoreError> {
+async fn assets(store: &SharedStore, known: &mut Known) -> Result<(Assets, bool), StoreError> {
     let texts = store.texts();
-    let inventories = texts.matching(ALL_INVENTORIES).await?;
+    let mut values = texts.get(&known.inventories).await?;
+    if values.is_empty() || values.iter().any(Option::is_none) {
+        known.inventories = texts.matching(ALL_INVENTORIES).await?;
+        values = texts.get(&known.inventories).await?;
+    }
     let mut assets = Assets::new();
-    let mut is_complete = !inventories.is_empty();
-    for (name, value) in inventories.iter().zip(texts.get(&inventories).await?) {
+    let mut is_complete = !known.inventories.is_empty();
+    for (name, value) in known.inventories.iter().zip(values) {
         match value.and_then(|it| Inventory::read(&it)) {
             Some(inventory) => assets.extend(inventory.0.into_iter().map(|it| (it, proxy_key_of(name)))),
             None => is_complete = false,
         }
     }
-    if inventories.is_empty() {
+    if known.inventories.is_empty() {
         // Version 1 of the vendor's relay has no inventory.
         for pattern in ["auth-key-*", "env-*-api-configs", "env-*-feature-configs", "env-*-segments"] {
             assets.extend(texts.matching(pattern).await?.into_iter().map(|it| (it, None)));
@@ -116,13 +132,12 @@ async fn environment(
     store: &SharedStore,
     id: &str,
     (assets, is_complete): (&Assets, bool),
-    keys: ListedKeys,
-    known: Option<&Digests>,
+    keys: BTreeSet<KeyHash>,
+    (digests, known): (Digests, Option<&Digests>),
 ) -> Result<StoredEnvironment, StoreError> {
     let names = EnvironmentKeys(id);
     let lists = [names.flags(), names.segments()];
     let proxy_key = [names.api_keys()].iter().chain(&lists).find_map(|it| assets.get(it).cloned().flatten());
-    let digests = store.texts().get(&names.digests()).await?;
     let is_known = digests.iter().all(Option::is_some) && known == Some(&digests);
     let mut stored =
         StoredEnvironment { environment: String::new(), project: String::new(), proxy_key, keys, digests, items: None };

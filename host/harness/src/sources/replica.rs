@@ -3,7 +3,6 @@
 mod contents;
 mod events;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -15,7 +14,7 @@ use yardarm_store::{StoreError, StreamFollower};
 
 use super::environment_set::EnvironmentSet;
 use crate::environments::EnvironmentFactory;
-use crate::shared_store::{CONTROL_EVENTS, ControlState, Digests, ITEM_EVENTS, SharedStore};
+use crate::shared_store::{CONTROL_EVENTS, ControlState, ITEM_EVENTS, Known, SharedStore};
 
 /// The streams that a replica follows.
 const STREAMS: [&str; 2] = [ITEM_EVENTS, CONTROL_EVENTS];
@@ -41,8 +40,8 @@ pub(crate) struct ReplicaTask {
     environments: EnvironmentSet,
     plans: watch::Receiver<u64>,
     backoff: Backoff,
-    /// Digests of what was read last, by environment.
-    digests: BTreeMap<String, Digests>,
+    /// What was read last.
+    known: Known,
     /// State of the primary's upstream stream.
     state: ControlState,
     next_read: Instant,
@@ -61,7 +60,7 @@ impl ReplicaTask {
             plans: factory.parts.hooks.changed(),
             environments: EnvironmentSet::many(factory, Some(latch)),
             backoff: Backoff::new(RETRY, MAX_RETRY).expect("the first delay is the shorter one"),
-            digests: BTreeMap::new(),
+            known: Known::default(),
             state: ControlState::Initializing,
             next_read: now,
             unknown_keys_after: now,
@@ -74,7 +73,7 @@ impl ReplicaTask {
     async fn round(&mut self) -> Result<(), StoreError> {
         // Changes after this are events; those before are in what is read now.
         let mut follower = self.store.texts().follow(&STREAMS).await?;
-        self.digests.clear();
+        self.known = Known::default();
         self.read().await?;
         self.store.mark_available();
         self.backoff.reset();
@@ -91,7 +90,7 @@ impl ReplicaTask {
                 let news = news?;
                 if news.has_gap {
                     tracing::warn!("events of the primary were missed, reading everything");
-                    self.digests.clear();
+                    self.known = Known::default();
                     self.next_read = Instant::now();
                 }
                 for (stream, event) in news.entries {

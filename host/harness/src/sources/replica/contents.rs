@@ -1,5 +1,6 @@
 //! Serves everything that the database contains.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -9,7 +10,7 @@ use super::{ReplicaTask, UNTIL_COMPLETE};
 use crate::data::persisted::PersistedEnvironment;
 use crate::environments::EnvironmentFactory;
 use crate::identity::tokens::SigningKey;
-use crate::identity::{Identity, Session};
+use crate::identity::{Identity, KeyHash, Session};
 use crate::shared_store::{Contents, ControlState, StoredEnvironment, read};
 use crate::upstream::retry_delay::jittered;
 
@@ -19,7 +20,7 @@ const CLUSTER: &str = "1";
 impl ReplicaTask {
     /// Reads everything but lists that have not changed, and serves it.
     pub(super) async fn read(&mut self) -> Result<(), StoreError> {
-        let contents = read(&self.store, &self.digests).await?;
+        let contents = read(&self.store, &mut self.known).await?;
         let state = contents.health.as_deref().and_then(ControlState::of_record);
         let is_usable = !contents.environments.is_empty() && state.is_some();
         self.serve(contents).await;
@@ -47,12 +48,12 @@ impl ReplicaTask {
             let gone: Vec<_> = ids.filter(|it| !contents.environments.contains_key(it)).collect();
             for id in gone {
                 self.environments.remove(&id);
-                self.digests.remove(&id);
+                self.known.digests.remove(&id);
             }
         }
         self.environments.set_incomplete(false);
         for (id, stored) in contents.environments {
-            self.serve_one(&id, stored).await;
+            self.serve_one(&id, stored, &contents.missing_keys).await;
         }
         if self.environments.all().next().is_some() {
             self.environments.settle();
@@ -60,7 +61,7 @@ impl ReplicaTask {
     }
 
     /// Serves an environment. Its data is in place before its keys are accepted.
-    async fn serve_one(&mut self, id: &str, stored: StoredEnvironment) {
+    async fn serve_one(&mut self, id: &str, stored: StoredEnvironment, missing: &BTreeSet<KeyHash>) {
         let is_known = self.environments.get(id).is_some();
         let has_news = stored.items.is_some();
         if !is_known {
@@ -72,10 +73,14 @@ impl ReplicaTask {
         }
         if let Some(items) = stored.items {
             self.environments.put(id, items).await;
-            self.digests.insert(id.to_owned(), stored.digests);
+            self.known.digests.insert(id.to_owned(), stored.digests);
         }
         let Some(environment) = self.environments.get(id).map(Arc::clone) else { return };
-        self.environments.factory.accept_listed(&environment, &stored.keys);
+        let factory = &self.environments.factory;
+        let mut keys = stored.keys;
+        // A key that is about to be written again stays.
+        keys.extend(factory.environments.keys_of(&environment).into_iter().filter(|it| missing.contains(it)));
+        factory.accept(&environment, &keys);
         environment.status.message_processed();
     }
 

@@ -16,8 +16,10 @@ const MAX_ENTRIES: usize = 16;
 /// Name of the member. There is one at a time; a second one takes entries of the same group.
 const MEMBER: &str = "reader";
 
+/// Names and values of the fields of an entry.
+type Fields = Vec<(String, Vec<u8>)>;
 /// Entries of a stream as the server sends them; the fields are missing if the entry was removed meanwhile.
-type Entries = Vec<(String, Option<Vec<(String, Vec<u8>)>>)>;
+type Entries = Vec<(String, Option<Fields>)>;
 
 /// Reads entries that no other member of the group has read.
 pub struct GroupMember {
@@ -67,7 +69,7 @@ impl GroupMember {
             limited(wait + REPLY, read.query_async(&mut self.connection)).await?;
         let entries: Entries = reply.unwrap_or_default().into_iter().flat_map(|it| it.1).collect();
         self.is_caught_up |= entries.is_empty();
-        let message = |(id, fields): (String, Option<Vec<(String, Vec<u8>)>>)| GroupMessage {
+        let message = |(id, fields): (String, Option<Fields>)| GroupMessage {
             id,
             text: fields.and_then(|it| it.into_iter().next()).map(|it| it.1.into()),
         };
