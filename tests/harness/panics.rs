@@ -140,3 +140,31 @@ async fn an_offline_folder_is_served_although_its_task_or_its_reader_panicked() 
     assert_eq!((answer.status, &answer.json()["version"]), (200, &json!(5)));
     gateway.stop().await;
 }
+
+#[tokio::test]
+async fn primaries_and_read_replicas_survive_a_panic() {
+    let Some(redis) = yardarm_testkit::RedisServer::start() else { return };
+    let cloud = super::proxy_key::proxied_cloud().await;
+    let primary = super::redis::primary(&cloud, &redis, "metric_post_interval = \"100ms\"").await;
+    let gateway = Running::harness_replica(&redis.url(), "metric_post_interval = \"50ms\"").await;
+    gateway.wait_until_ready().await;
+    for task in ["shared Redis", "replica metrics"] {
+        primary.panics_in(task).await;
+    }
+    // It runs only when there is something to write.
+    primary.supervisor.faults().arm("shared targets");
+    gateway.panics_in("read replica").await;
+    let mut stream = listens(&gateway, KEY).await;
+    cloud.changes_flag(ENV, &flag("a", 7));
+    while stream.receives_event("*").await["version"] != 7 {}
+    let path = format!("/metrics/{ENV}");
+    let body = json!({"targetData": [{"identifier": "ada", "name": "Ada", "attributes": []}]}).to_string();
+    let posted = gateway.answers(&Call::post(&path, body).key(&token(&gateway, KEY).await)).await;
+    assert_eq!(posted.status, 200);
+    gateway.eventually("metrics", || !cloud.posts(&path).is_empty()).await;
+    let target = json!({"identifier": "eve", "name": "Eve", "attributes": {}});
+    primary.answers(&Call::post("/client/auth", json!({"apiKey": KEY, "target": target}).to_string())).await;
+    gateway.eventually("a target", || redis.get(&format!("env-{ENV}-target-config-eve")).is_some()).await;
+    gateway.stop().await;
+    primary.stop().await;
+}

@@ -12,10 +12,10 @@ use crate::program::{Program, Signal};
 use crate::running::{Running, proxy_toml};
 use crate::sdk::Sdk;
 
-const PROXY: &str = "proxy-key-0001";
+pub(super) const PROXY: &str = "proxy-key-0001";
 
 /// Starts the usual fake, with a proxy key for both environments.
-async fn proxied_cloud() -> FakeHarness {
+pub(super) async fn proxied_cloud() -> FakeHarness {
     let cloud = cloud().await;
     cloud.adds_proxy(PROXY, [ENV, OTHER_ENV]);
     cloud

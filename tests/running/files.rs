@@ -49,6 +49,22 @@ pub(crate) fn proxy_toml(dir: &Path, cloud: &FakeHarness, proxy_key: &str, more:
     )
 }
 
+/// Returns a configuration for a read replica of Harness data, and more settings of the section. Requests to upstream would
+/// fail.
+pub(crate) fn replica_toml(dir: &Path, redis: &str, more: &str) -> String {
+    format!(
+        r#"{common}
+        [harness]
+        client_service = "http://127.0.0.1:9"
+        metric_service = "http://127.0.0.1:9"
+        read_replica = true
+        redis.url = {redis:?}
+        {more}
+        "#,
+        common = common_toml(dir)
+    )
+}
+
 /// Returns the settings that are independent of vendors, with a plugin folder that exists.
 pub(crate) fn common_toml(dir: &Path) -> String {
     let (data, plugins) = (dir.join("data"), dir.join("plugins.d"));
@@ -78,6 +94,14 @@ impl Running {
     pub(crate) async fn before_harness_proxy(cloud: &FakeHarness, proxy_key: &str, more: &str) -> Self {
         let dir = TempDir::new().expect("a temporary folder");
         std::fs::write(dir.path().join("yardarm.toml"), proxy_toml(dir.path(), cloud, proxy_key, more))
+            .expect("a folder that can be written");
+        Self::in_folder(dir).await
+    }
+
+    /// Starts a read replica of Harness data, with more settings of its section.
+    pub(crate) async fn harness_replica(redis: &str, more: &str) -> Self {
+        let dir = TempDir::new().expect("a temporary folder");
+        std::fs::write(dir.path().join("yardarm.toml"), replica_toml(dir.path(), redis, more))
             .expect("a folder that can be written");
         Self::in_folder(dir).await
     }

@@ -1,6 +1,7 @@
 //! Settings of the Harness side. The documentation of their fields is the reference manual of this part.
 
 pub mod compat;
+mod redis;
 mod source;
 
 use std::time::Duration;
@@ -10,8 +11,10 @@ use yardarm_core::{Secret, keys, settings};
 use yardarm_vendor::outbound_settings;
 use yardarm_vendor::upstream::Outbound;
 
+pub use self::redis::RedisConfig;
+use self::redis::RedisSettings;
 pub use self::source::{AdminConfig, EnvironmentConfig, OfflineConfig, Source};
-use self::source::{AdminSettings, DAY, MOMENT, ProxyKeySettings};
+use self::source::{AdminSettings, DAY, MOMENT, ProxyKeySettings, ReplicaSettings};
 
 outbound_settings!("harness.outbound");
 
@@ -21,6 +24,8 @@ settings! {
     pub struct Config in "harness" with {
         /// Source of the environments.
         pub source: Source,
+        /// Database through which gateways share their data; `None` without one.
+        pub redis: Option<RedisConfig>,
     } {
         /// Service for exchanging keys and registering targets.
         pub client_service: String as Url = "https://config.ff.harness.io/api/1.0",
@@ -76,8 +81,15 @@ settings! {
 }
 
 /// All keys of the Harness side but the address of its listener.
-pub const KEYS: &[Key] =
-    keys![Config::KEYS, AdminSettings::KEYS, EnvironmentConfig::KEYS, ProxyKeySettings::KEYS, OfflineConfig::KEYS,];
+pub const KEYS: &[Key] = keys![
+    Config::KEYS,
+    AdminSettings::KEYS,
+    EnvironmentConfig::KEYS,
+    ProxyKeySettings::KEYS,
+    OfflineConfig::KEYS,
+    ReplicaSettings::KEYS,
+    RedisSettings::KEYS,
+];
 
 /// Minimum length of a secret in bytes, outside of the compatibility mode.
 const MIN_SECRET: usize = 8;
@@ -94,7 +106,7 @@ impl Config {
     /// Returns whether targets that SDKs present are registered upstream.
     #[must_use]
     pub fn forwards_targets(&self) -> bool {
-        self.forward_targets && !self.is_offline()
+        self.forward_targets && !self.is_offline() && !self.is_replica()
     }
 
     /// Returns whether nothing is requested from the network.
@@ -103,10 +115,17 @@ impl Config {
         matches!(self.source, Source::Offline(_))
     }
 
+    /// Returns whether all data comes from the database that a primary writes.
+    #[must_use]
+    pub fn is_replica(&self) -> bool {
+        matches!(self.source, Source::Replica)
+    }
+
     /// Reads the section; `None` if no source of environments is configured, so that this side is not started.
     pub fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let source = Source::read(reader)?;
-        let mut config = Self::read_keys(reader, source);
+        let redis = RedisConfig::read(reader, &source);
+        let mut config = Self::read_keys(reader, source, redis);
         config.check_auth_secret(reader);
         if config.sync_service.is_empty() {
             config.sync_service.clone_from(&config.client_service);

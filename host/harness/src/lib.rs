@@ -2,8 +2,9 @@
 //!
 //! The modules below are in the order of their layers, which is also the reading order: each uses only those above it.
 //! `identity`, `config` and `data` are the vocabulary; `metrics` sums up what SDKs report; `upstream` holds the requests to
-//! Harness; `environments` holds what is served, and applies changes to it; `sources` keeps environments in sync with a key
-//! or a folder; `downstream` is the table of routes; [`start()`] puts everything together. How flags evaluate is in
+//! Harness; `shared_store` is the Redis database that gateways share; `environments` holds what is served, and applies
+//! changes to it; `primary` writes it to that database; `sources` keeps environments in sync with a key, a folder or the
+//! database; `downstream` is the table of routes; [`start()`] puts everything together. How flags evaluate is in
 //! `yardarm-harness-eval`.
 
 #![forbid(unsafe_code)]
@@ -18,7 +19,11 @@ mod metrics;
 
 mod upstream;
 
+mod shared_store;
+
 mod environments;
+
+mod primary;
 
 mod sources;
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
@@ -13,7 +14,7 @@ use yardarm_core::hooks::HookFuture;
 use yardarm_core::readiness::ReadyLatch;
 use yardarm_core::supervisor::blocking;
 use yardarm_core::ticket::TicketQueue;
-use yardarm_core::{Evaluators, Secret, Workers, atomic_file};
+use yardarm_core::{Evaluators, Lifecycle, Secret, Workers, atomic_file};
 use yardarm_vendor::report::EnvironmentReport;
 use yardarm_vendor::side::{Parts, StartError, VendorSide};
 
@@ -24,7 +25,9 @@ use crate::downstream::{self, CompatMetrics};
 use crate::environments::{self, EnvironmentFactory, Environments, Incomplete, MetricsPoster, Pending};
 use crate::identity::tokens::{SigningKey, Tokens};
 use crate::identity::{KeyHash, VENDOR, secret_file};
-use crate::sources::{self, ExportError, KeyBootstrap, OfflineTask, ProxyKeyTask};
+use crate::primary::{PrimaryWriter, ReplicaMetrics};
+use crate::shared_store::SharedStore;
+use crate::sources::{self, ExportError, KeyBootstrap, OfflineTask, ProxyKeyTask, ReplicaTask};
 use crate::upstream::{Admin, HttpClients, Registrar};
 
 /// Threads that read large bodies, for all environments together.
@@ -67,6 +70,11 @@ pub async fn start(config: Config, parts: Parts) -> Result<Harness, StartError> 
         None => HashMap::new(),
     };
     let config = Arc::new(config);
+    let shared = config.redis.as_ref().map(|it| SharedStore::start(it, &parts.lifecycle));
+    let poster = match &shared {
+        Some(store) if config.is_replica() => MetricsPoster::Primary(store.clone()),
+        _ => MetricsPoster::Service(http.clone(), config.metric_service.clone()),
+    };
     let environments = Environments::expecting(pending(&config.source));
     let readers = Workers::start("yardarm-read", READERS)?;
     let factory = EnvironmentFactory {
@@ -78,7 +86,11 @@ pub async fn start(config: Config, parts: Parts) -> Result<Harness, StartError> 
         readers: readers.clone(),
         signing: None,
         token_refused: Arc::default(),
+        poster: poster.clone(),
     };
+    if let Some(store) = shared.as_ref().filter(|_| !config.is_replica()) {
+        share(store, &config, &environments, &parts.lifecycle);
+    }
     let signing = |key: &Secret| config.auth_secret.is_none().then(|| SigningKey::derived(key));
     match &config.source {
         Source::Keys(admin, keys) => {
@@ -108,7 +120,13 @@ pub async fn start(config: Config, parts: Parts) -> Result<Harness, StartError> 
             let persisted = persisted.remove(&KeyHash::of(key.expose())).unwrap_or_default();
             let factory = EnvironmentFactory { signing: signing(key), ..factory };
             let lifecycle = parts.lifecycle.on(parts.upstream_threads.next());
-            lifecycle.supervise("proxy key", ProxyKeyTask::new(key.clone(), factory, persisted, latch));
+            lifecycle.supervise("proxy key", ProxyKeyTask::new(key.clone(), factory, persisted, shared.clone(), latch));
+        }
+        Source::Replica => {
+            let latch = latch(&parts, &environments, 0);
+            let store = shared.clone().ok_or_else(|| StartError::config("`harness.redis.url` is required"))?;
+            let lifecycle = parts.lifecycle.on(parts.upstream_threads.next());
+            lifecycle.supervise("read replica", ReplicaTask::new(store, factory, latch));
         }
         Source::Offline(settings) => {
             let mut task = OfflineTask::new(settings.clone(), factory);
@@ -117,16 +135,16 @@ pub async fn start(config: Config, parts: Parts) -> Result<Harness, StartError> 
         }
     }
     let (service, registers) = (config.client_service.clone(), config.forwards_targets());
-    let registrar = Registrar::start(http.clone(), service, registers, &parts.lifecycle);
+    let registrar = Registrar::start(http, service, registers, &parts.lifecycle);
     let reported = registrar.clone();
     parts.metrics.register(move |families| downstream::registrations(families, &reported.report()));
     let polls_targets = config.target_poll_interval.is_some() && matches!(config.source, Source::Keys(..));
-    let poster = MetricsPoster { http, base: config.metric_service.clone() };
     let routes = downstream::routes(downstream::Downstream {
         environments: environments.clone(),
         config,
         tokens,
         registrar: registrar.clone(),
+        shared,
         hooks: parts.hooks,
         streams: parts.streams,
         compat_metrics: CompatMetrics::new(),
@@ -188,6 +206,18 @@ impl Harness {
     }
 }
 
+/// Starts the tasks of a primary: one writes to the database, the other reads metrics of replicas from it.
+fn share(store: &SharedStore, config: &Config, environments: &Environments, lifecycle: &Lifecycle) {
+    let proxy_key = if let Source::ProxyKey(key) = &config.source { Some(key) } else { None };
+    let interval = config.redis.as_ref().map_or(Duration::MAX, |it| it.check_interval);
+    let writer = PrimaryWriter::new(store.clone(), environments.clone(), proxy_key, interval);
+    lifecycle.supervise("shared Redis", writer);
+    if config.metric_post_interval.is_some() {
+        let metrics = ReplicaMetrics { store: store.clone(), environments: environments.clone() };
+        lifecycle.supervise("replica metrics", metrics);
+    }
+}
+
 /// Returns the tokens, with the secrets that sign them.
 fn tokens(config: &Config, data_dir: Option<&Path>) -> Result<Tokens, StartError> {
     let file = data_dir.map(|it| it.join("token-secret"));
@@ -241,7 +271,7 @@ fn latch(parts: &Parts, environments: &Environments, index: usize) -> ReadyLatch
 pub fn check(config: &Config) -> Result<(), StartError> {
     match &config.source {
         Source::Offline(settings) => sources::check(&settings.dir).map_err(StartError::config),
-        Source::Keys(..) | Source::ProxyKey(_) => Ok(()),
+        Source::Keys(..) | Source::ProxyKey(_) | Source::Replica => Ok(()),
     }
 }
 
@@ -253,6 +283,7 @@ fn pending(source: &Source) -> Pending {
             (it.name.clone().unwrap_or_else(name), KeyHash::of(it.api_key.expose()))
         })),
         Source::ProxyKey(key) => Pending::new([("proxy key".to_owned(), KeyHash::of(key.expose()))]),
+        Source::Replica => Pending::new([("read replica".to_owned(), KeyHash::of(""))]),
         Source::Offline(_) => Pending::default(),
     }
 }

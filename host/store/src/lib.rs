@@ -3,7 +3,8 @@
 //! A [`Store`] is a small interface: collections of versioned records with a marker for completeness, and sets of group
 //! memberships with a cursor. Each database is one file; the names of its keys are passed as a [`Layout`], so this
 //! crate is independent of any vendor: [`Redis`], [`Consul`], and `DynamoDb` with the Cargo feature `dynamodb`.
-//! [`RedisValues`] are counters and other small values that several gateways share.
+//! [`RedisValues`] are counters and other small values that several gateways share, [`RedisTexts`] texts and streams of
+//! texts in a layout of other programs.
 #![forbid(unsafe_code)]
 
 mod consul;
@@ -19,8 +20,8 @@ pub use self::consul::{Consul, ConsulAddress, InvalidConsulAddress};
 pub use self::dynamodb::{DynamoDb, DynamoDbAddress};
 pub use self::layout::Layout;
 pub use self::redis::{
-    InvalidAddress, InvalidCertificates, Redis, RedisAddress, RedisCertificates, RedisValues, ValueError, ValueLimits,
-    VersionedValue,
+    GroupMember, GroupMessage, InvalidAddress, InvalidCertificates, Redis, RedisAddress, RedisCertificates, RedisTexts,
+    RedisValues, StreamEntry, StreamFollower, StreamNews, TextChange, ValueError, ValueLimits, VersionedValue,
 };
 pub use self::trouble::{Failure, StoreError, Trouble};
 

@@ -3,9 +3,11 @@
 mod address;
 mod connection;
 mod membership;
+mod texts;
 mod values;
 
 pub use self::address::{InvalidAddress, InvalidCertificates, RedisAddress, RedisCertificates};
+pub use self::texts::{GroupMember, GroupMessage, RedisTexts, StreamEntry, StreamFollower, StreamNews, TextChange};
 pub use self::values::{RedisValues, ValueError, ValueLimits, VersionedValue};
 
 use std::sync::Arc;

@@ -61,6 +61,17 @@ impl StoreError {
             Self::TimedOut => Trouble::Unreachable,
         }
     }
+
+    /// Returns whether a group of readers of a stream does not exist any more, because the database was emptied.
+    #[must_use]
+    pub fn is_missing_group(&self) -> bool {
+        self.has_code("NOGROUP")
+    }
+
+    /// Returns whether the reply of the server is an error with this code.
+    pub(crate) fn has_code(&self, code: &str) -> bool {
+        matches!(self, Self::Redis(failure) if failure.text.trim_start_matches('"').starts_with(code))
+    }
 }
 
 impl Failure {

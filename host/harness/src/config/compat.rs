@@ -14,7 +14,7 @@ use yardarm_core::settings::{CompatOverride, ValueSource, variable};
 
 use self::raw_args::{RawArgs, Value};
 pub use self::table::usage;
-use self::table::{Meaning, ROWS, Row};
+use self::table::{Meaning, ROWS};
 use crate::identity::secret_file;
 
 /// The result of a translation.
@@ -61,6 +61,8 @@ const VERSION_2: [&str; 8] = [
     "METRICS_STREAM_MAX_LEN",
     "METRIC_STREAM_READ_CONCURRENCY",
 ];
+const REDIS: (&str, &str) = ("REDIS_ADDRESS", "harness.redis.url");
+const READ_REPLICA: (&str, &str) = ("READ_REPLICA", "harness.read_replica");
 const TLS: [(&str, &str); 2] = [("TLS_CERT", "server.tls.cert"), ("TLS_KEY", "server.tls.key")];
 
 const DEFAULT_DIR: &str = "/config";
@@ -78,20 +80,25 @@ pub fn translate(arguments: &[String], variables: &[(String, String)]) -> Result
         let is_it = |it: &str| it == name || it.strip_prefix(&name).is_some_and(|rest| rest.starts_with('_'));
         variables.iter().any(|(it, text)| is_it(it) && !text.trim().is_empty())
     };
-    let refused: Vec<_> = ROWS.iter().filter_map(|row| refusal(row, &args)).collect();
-    if !refused.is_empty() {
-        return Err(CompatError::Refused(refused));
-    }
     let generates = args.is_on("GENERATE_OFFLINE_CONFIG");
-    let is_offline = args.is_on("OFFLINE") && !generates;
+    let is_replica = args.is_on(READ_REPLICA.0) && !generates;
+    let is_offline = args.is_on("OFFLINE") && !generates && !is_replica;
+    // An export needs no database, and offline there is nothing to share.
+    let address = args.last(REDIS.0).filter(|_| !generates && !is_offline);
+    if let Some(cluster) = address.filter(|it| it.text.expose().contains(',')) {
+        let problem = "is not supported yet with several addresses, which mean a Redis cluster; give one address";
+        return Err(CompatError::Refused(vec![format!("{} {problem}", cluster.source)]));
+    }
     let has_proxy_key = args.last(PROXY_KEY.0).is_some() || has_own(PROXY_KEY.1);
-    let keys = if is_offline || has_proxy_key { Vec::new() } else { api_keys(&args) };
+    let needs_keys = !is_offline && !is_replica && !has_proxy_key;
+    let keys = if needs_keys { api_keys(&args) } else { Vec::new() };
     let has = |(variable, path): &(&'static str, &'static str)| {
         has_own(path) || if *variable == "API_KEYS" { !keys.is_empty() } else { args.last(variable).is_some() }
     };
     let tls: &[_] = if args.is_on("TLS_ENABLED") { &TLS } else { &[] };
-    let source: &[_] = if is_offline || has_proxy_key { &[] } else { &SOURCE };
-    let mut missing: Vec<_> = source.iter().chain(tls).filter(|it| !has(it)).map(|it| it.0).collect();
+    let source: &[_] = if needs_keys { &SOURCE } else { &[] };
+    let redis: &[_] = if is_replica { &[REDIS] } else { &[] };
+    let mut missing: Vec<_> = source.iter().chain(redis).chain(tls).filter(|it| !has(it)).map(|it| it.0).collect();
     let is_version_2 = VERSION_2.iter().any(|it| args.last(it).is_some()) && source.iter().all(|it| !has(it));
     if is_version_2 && !source.is_empty() {
         // Deployments of version 2 have none of the others.
@@ -104,14 +111,20 @@ pub fn translate(arguments: &[String], variables: &[(String, String)]) -> Result
 
     let mut translation = Translation::default();
     translation.set_defaults(generates);
-    if has_proxy_key && args.last("API_KEYS").is_some() {
+    if has_proxy_key && !is_replica && args.last("API_KEYS").is_some() {
         translation.warnings.push("API_KEYS has no effect beside PROXY_KEY".to_owned());
     }
     translation.rows(&args);
     for (index, key) in keys.into_iter().enumerate() {
         translation.set(&format!("harness.environments[{index}].api_key"), key);
     }
-    if let Some(key) = args.last(PROXY_KEY.0).filter(|_| !is_offline) {
+    if let Some(address) = address {
+        translation.redis(&args, address);
+    }
+    if let Some(replica) = args.last(READ_REPLICA.0).filter(|_| is_replica) {
+        translation.set(READ_REPLICA.1, replica.clone());
+    }
+    if let Some(key) = args.last(PROXY_KEY.0).filter(|_| !is_offline && !is_replica) {
         translation.set(PROXY_KEY.1, key.clone());
     }
     let dir = args.last("CONFIG_DIR").cloned();
@@ -135,13 +148,6 @@ pub fn translate(arguments: &[String], variables: &[(String, String)]) -> Result
 #[must_use]
 pub fn generate_secret() -> Secret {
     secret_file::generate()
-}
-
-/// Returns the error for a setting that requests a feature that does not exist here.
-fn refusal(row: &Row, args: &RawArgs) -> Option<String> {
-    let Meaning::Refused(reason) = row.meaning else { return None };
-    let value = args.last(row.variable).filter(|it| it.text.expose() != "false")?;
-    Some(format!("{} {reason}", value.source))
 }
 
 /// Returns the API keys, those of flags first. Empty ones, such as after a comma at the end, are ignored.
@@ -197,6 +203,22 @@ impl Translation {
     fn seconds(&mut self, key: &str, value: &Value) {
         let seconds = value.text.expose().parse::<u64>().unwrap_or(MAX_SECONDS).min(MAX_SECONDS);
         self.set(key, Value { source: value.source.clone(), text: format!("{seconds}s").into() });
+    }
+
+    /// Sets the database. An address without a scheme is one of Redis.
+    fn redis(&mut self, args: &RawArgs, Value { source, text }: &Value) {
+        let text = text.expose().trim();
+        let url = if text.contains("://") { text.to_owned() } else { format!("redis://{text}") };
+        self.set(REDIS.1, Value { source: source.clone(), text: url.into() });
+        for (variable, key) in [
+            ("REDIS_USERNAME", "harness.redis.username"),
+            ("REDIS_PASSWORD", "harness.redis.password"),
+            ("METRICS_STREAM_MAX_LEN", "harness.redis.metrics_stream_length"),
+        ] {
+            if let Some(value) = args.last(variable).filter(|it| it.text.expose() != "0") {
+                self.set(key, value.clone());
+            }
+        }
     }
 
     fn port(&mut self, args: &RawArgs) {

@@ -21,6 +21,9 @@ pub enum Source {
     ProxyKey(Secret),
     /// A folder of exported environments; nothing is requested from the network.
     Offline(OfflineConfig),
+    /// A Redis database that another gateway, or version 2 of the vendor's relay, writes; nothing is requested from
+    /// upstream.
+    Replica,
 }
 
 /// Access to the admin service.
@@ -35,6 +38,9 @@ pub struct AdminConfig {
     /// Service account token.
     pub token: Secret,
 }
+
+/// The setting of a read replica.
+const REPLICA: &str = "harness.read_replica";
 
 settings! {
     pub(super) struct AdminSettings in "harness" {
@@ -69,6 +75,14 @@ settings! {
 }
 
 settings! {
+    pub(super) struct ReplicaSettings in "harness" {
+        /// In place of environments: whether this gateway serves what a primary, which may be version 2 of the vendor's
+        /// relay, writes to the database of `harness.redis`. Nothing is requested from upstream.
+        read_replica: bool = "false",
+    }
+}
+
+settings! {
     /// The folder of offline mode.
     #[derive(Debug, Clone)]
     pub struct OfflineConfig in "harness.offline" {
@@ -84,13 +98,17 @@ impl Source {
     /// Reads the source; `None` if none is configured, so that this side is not started.
     pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let sections = ["harness.environments", "harness.proxy_key", "harness.offline"];
-        let present: Vec<_> = sections.into_iter().filter(|section| reader.has_section(section)).collect();
+        let mut present: Vec<_> = sections.into_iter().filter(|section| reader.has_section(section)).collect();
+        if ReplicaSettings::read_keys(reader).read_replica {
+            present.push(REPLICA);
+        }
         if let [first, others @ ..] = &present[..] {
             for other in others {
                 reader.reject(other, format!("cannot be combined with `{first}`"));
             }
         }
         match *present.first()? {
+            REPLICA => Some(Self::Replica),
             "harness.environments" => Some(Self::Keys(
                 AdminConfig::read(reader),
                 reader.each("harness.environments", EnvironmentConfig::read),
@@ -174,6 +192,9 @@ mod tests {
                 &["harness.proxy_key"],
             ),
             (json!({"proxy_key": "two words"}), &["harness.proxy_key"]),
+            (json!({"proxy_key": "p", "read_replica": true}), &["harness.read_replica"]),
+            (json!({"proxy_key": "p", "read_replica": false}), &[]),
+            (json!({"read_replica": true}), &[]),
         ] {
             assert_eq!(read(&harness).1, expected, "{harness}");
         }

@@ -144,6 +144,9 @@ fn remember_target(downstream: &Downstream, environment: &HarnessEnvironment, ke
     if downstream.config.forwards_targets() {
         downstream.registrar.register(&environment.identity.id, key, target);
     }
+    if let Some(shared) = &downstream.shared {
+        shared.targets().share(&environment.identity.id, target);
+    }
     environment.targets.remember(target);
 }
 

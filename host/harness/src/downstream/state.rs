@@ -12,6 +12,7 @@ use super::rejection::Rejection;
 use crate::config::Config;
 use crate::environments::Environments;
 use crate::identity::tokens::Tokens;
+use crate::shared_store::SharedStore;
 use crate::upstream::Registrar;
 
 /// Largest body or header that is processed on the serving threads, in bytes.
@@ -23,6 +24,8 @@ pub(crate) struct Downstream {
     pub(crate) config: Arc<Config>,
     pub(crate) tokens: Tokens,
     pub(crate) registrar: Registrar,
+    /// Database through which gateways share their data; `None` without one.
+    pub(crate) shared: Option<SharedStore>,
     pub(crate) hooks: Hooks,
     pub(crate) streams: StreamRegistry,
     pub(crate) compat_metrics: CompatMetrics,

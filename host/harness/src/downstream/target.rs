@@ -24,8 +24,8 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
         .with_decode_allow_trailing_bits(true),
 );
 
-/// Returns the target that the SDK sends in a header, or the known target of the identifier in the path, or one with nothing
-/// but that identifier; with the attributes that plugins add.
+/// Returns the target that the SDK sends in a header, or the known target of the identifier in the path, which another
+/// gateway may have shared, or one with nothing but that identifier; with the attributes that plugins add.
 pub(super) async fn target(
     downstream: &Downstream,
     caller: &Caller,
@@ -50,7 +50,12 @@ async fn sent_target(
         }
     }
     let identifier = path.iter().find(|(name, _)| name == "target").map_or("", |(_, target)| target);
-    let target = caller.environment.targets.find(identifier).unwrap_or_else(|| Target::unknown(identifier));
+    let known = match (caller.environment.targets.find(identifier), &downstream.shared) {
+        // Another gateway may have been presented it.
+        (None, Some(shared)) => shared.find_target(&caller.environment.identity.id, identifier).await,
+        (known, _) => known,
+    };
+    let target = known.unwrap_or_else(|| Target::unknown(identifier));
     Ok(Arc::new(SlowDrop::new(target, None)))
 }
 

@@ -42,6 +42,7 @@ impl Applier {
         let (items, unreadable) = received.complete(known.as_ref());
         self.environment.skip(unreadable);
         let items = self.restrict_rules(items);
+        self.environment.confirm(&items);
         if !self.is_unfinished && known.is_some_and(|known| items.differences(&known).is_empty()) {
             // There is nothing to persist, and nothing to transform unless the plugins have changed.
             return self.plan_changed().await;
@@ -77,6 +78,7 @@ impl Applier {
         };
         let Some(mut items) = self.upstream() else { return };
         items.upsert(&item);
+        self.environment.confirm(&items);
         self.environment.persist_items(&items);
         if self.is_unfinished {
             // What is served may lack an earlier change.
@@ -99,6 +101,7 @@ impl Applier {
         self.environment.skipped.remove(event.domain, &event.identifier);
         let Some(mut items) = self.upstream() else { return };
         items.remove(event.domain, &event.identifier);
+        self.environment.confirm(&items);
         self.environment.persist_items(&items);
         if self.is_unfinished {
             return self.serve_all(items).await;

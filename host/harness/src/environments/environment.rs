@@ -49,6 +49,10 @@ pub(crate) struct HarnessEnvironment {
     pub(crate) counters: EnvironmentCounters,
     persisted: Option<TrackedState<PersistedEnvironment>>,
     token_refused: Arc<Notify>,
+    /// The newest data that upstream has sent to this process, before plugins.
+    confirmed: Mutex<Option<Items>>,
+    /// Notified when something has changed that gateways share.
+    changed: Arc<Notify>,
 }
 
 /// The parts of an environment.
@@ -60,6 +64,7 @@ pub(crate) struct EnvironmentParts {
     pub(crate) metrics: MetricsPort,
     pub(crate) persisted: Option<TrackedState<PersistedEnvironment>>,
     pub(crate) token_refused: Arc<Notify>,
+    pub(crate) changed: Arc<Notify>,
     pub(crate) target_budget: Arc<TargetBudget>,
     pub(crate) signing: Option<SigningKey>,
 }
@@ -90,6 +95,7 @@ impl HarnessEnvironment {
             metrics,
             persisted,
             token_refused,
+            changed,
             target_budget,
             signing,
         } = parts;
@@ -107,6 +113,8 @@ impl HarnessEnvironment {
             counters: EnvironmentCounters::default(),
             persisted,
             token_refused,
+            confirmed: Mutex::default(),
+            changed,
         }
     }
 
@@ -147,8 +155,20 @@ impl HarnessEnvironment {
                 self.announced.restore();
             }
             *stream = StreamState { connection, since: unix_ms() / 1000 };
+            self.changed.notify_one();
         }
         has_changed
+    }
+
+    /// Returns the newest data that upstream has sent to this process, before plugins; `None` before the first download.
+    pub(crate) fn confirmed(&self) -> Option<Items> {
+        self.confirmed.lock().clone()
+    }
+
+    /// Sets the newest data that upstream has sent.
+    pub(crate) fn confirm(&self, items: &Items) {
+        *self.confirmed.lock() = Some(items.clone());
+        self.changed.notify_one();
     }
 
     /// Persists flags and segments, as upstream sent them.

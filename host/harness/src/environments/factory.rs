@@ -43,6 +43,8 @@ pub(crate) struct EnvironmentFactory {
     pub(crate) signing: Option<SigningKey>,
     /// Notified when upstream has rejected the token of an environment of this factory.
     pub(crate) token_refused: Arc<Notify>,
+    /// Where metrics are posted to.
+    pub(crate) poster: MetricsPoster,
 }
 
 /// An environment that is served.
@@ -94,6 +96,7 @@ impl EnvironmentFactory {
             metrics,
             persisted: tracked,
             token_refused: Arc::clone(&self.token_refused),
+            changed: Arc::clone(self.environments.changed()),
             target_budget: Arc::clone(&self.target_budget),
             signing: self.signing.clone(),
         }));
@@ -111,7 +114,7 @@ impl EnvironmentFactory {
         // This comes last: callers with an accepted key must find the data.
         self.environments.set_keys(&environment, &persisted.keys);
         if let Some(interval) = self.config.metric_post_interval.filter(|_| is_forwarded) {
-            let poster = MetricsPoster { http: self.http.clone(), base: self.config.metric_service.clone() };
+            let poster = self.poster.clone();
             let posting = Arc::clone(&environment);
             lifecycle.supervise("metrics", move || poster.clone().run(Arc::clone(&posting), interval));
         }
@@ -148,7 +151,7 @@ impl EnvironmentFactory {
         environment.clear_persisted();
         lifecycle.token().cancel();
         tracing::info!(environment = %environment.label, "environment removed");
-        let poster = MetricsPoster { http: self.http.clone(), base: self.config.metric_service.clone() };
+        let poster = self.poster.clone();
         let environment = Arc::clone(environment);
         // Metrics that were accepted are still delivered.
         self.parts.lifecycle.spawn("last metrics", async move {

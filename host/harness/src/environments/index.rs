@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -24,6 +25,10 @@ struct Shared {
     pending: Pending,
     /// Notified when a caller presents an unknown key.
     unknown_keys: Notify,
+    /// Notified when something has changed that gateways share.
+    changed: Arc<Notify>,
+    /// Whether upstream has listed all environments to this process.
+    are_listed: AtomicBool,
 }
 
 #[derive(Default, Clone)]
@@ -49,6 +54,8 @@ impl Environments {
             changing: Mutex::default(),
             pending,
             unknown_keys: Notify::new(),
+            changed: Arc::default(),
+            are_listed: AtomicBool::new(false),
         }))
     }
 
@@ -112,6 +119,23 @@ impl Environments {
         self.0.unknown_keys.notified().await;
     }
 
+    /// Returns what is notified when something has changed that gateways share.
+    pub(crate) fn changed(&self) -> &Arc<Notify> {
+        &self.0.changed
+    }
+
+    /// Notes that upstream has listed all environments.
+    pub(crate) fn mark_listed(&self) {
+        if !self.0.are_listed.swap(true, Ordering::Relaxed) {
+            self.0.changed.notify_one();
+        }
+    }
+
+    /// Returns whether upstream has listed all environments to this process, so that no other exists.
+    pub(crate) fn are_listed(&self) -> bool {
+        self.0.are_listed.load(Ordering::Relaxed)
+    }
+
     /// Adds an environment; returns `false` if its ID exists already.
     pub(crate) fn add(&self, environment: &Arc<HarnessEnvironment>) -> bool {
         let _guard = self.0.changing.lock();
@@ -145,6 +169,7 @@ impl Environments {
         }
         self.0.index.store(Arc::new(index));
         environment.persist_keys(keys);
+        self.0.changed.notify_one();
         removed
     }
 
@@ -164,6 +189,7 @@ impl Environments {
         index.by_id.retain(|_, it| is_other(it));
         index.by_key.retain(|_, it| is_other(it));
         self.0.index.store(Arc::new(index));
+        self.0.changed.notify_one();
     }
 
     /// Returns whether another environment has this label.

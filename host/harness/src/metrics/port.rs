@@ -146,6 +146,25 @@ impl MetricsPort {
         self.0.ordered.accept(count, reservation, filter, forward);
     }
 
+    /// Sums up a post of another gateway, whose plugins have filtered it. Takes a while if there are thousands of entries.
+    pub(crate) fn absorb(&self, post: Post) {
+        if !self.0.is_forwarded {
+            return;
+        }
+        self.0.ledger.record_received(post.received());
+        self.0.ledger.record_dropped("malformed", post.malformed);
+        self.0.ledger.record_dropped("too-many-entries", post.excess);
+        for event in post.events {
+            let mut sums = self.0.sums.lock();
+            if let Err(reason) = sums.add(&event.body) {
+                self.0.ledger.record_dropped(reason, 1);
+            }
+            if sums.is_large() {
+                self.0.is_large.notify_one();
+            }
+        }
+    }
+
     /// Waits until enough has been summed up to be posted before its time. While a failed batch waits there is no such moment:
     /// a failing upstream must not get more requests than usual.
     pub(crate) async fn wait_for_threshold(&self) {

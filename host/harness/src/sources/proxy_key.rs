@@ -4,6 +4,7 @@ mod account;
 mod page;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use yardarm_core::readiness::ReadyLatch;
 use yardarm_core::{InternalError, Secret, Supervised};
@@ -18,15 +19,21 @@ use super::sync_source::{RoundError, SyncSource};
 use crate::data::persisted::PersistedEnvironment;
 use crate::environments::EnvironmentFactory;
 use crate::identity::{Identity, KeyHash, Session, masked};
+use crate::shared_store::{self, Known, SharedStore};
 use crate::upstream::RequestError;
 use crate::upstream::fetch::Fetcher;
 use crate::upstream::message::Scope;
+
+/// Longest wait for the shared database at the start.
+const SHARED_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The task of a proxy key.
 pub(crate) struct ProxyKeyTask {
     sync: SyncLoop<ProxyKeySource>,
     /// What an earlier process persisted, until it is restored.
     persisted: Vec<PersistedEnvironment>,
+    /// Database that is read at the start, unless something was persisted.
+    shared: Option<SharedStore>,
 }
 
 /// A proxy key, and the newest token.
@@ -44,6 +51,7 @@ impl ProxyKeyTask {
         key: Secret,
         factory: EnvironmentFactory,
         persisted: Vec<PersistedEnvironment>,
+        shared: Option<SharedStore>,
         latch: ReadyLatch,
     ) -> Self {
         let (http, base) = (factory.http.clone(), factory.config.client_service.clone());
@@ -54,14 +62,17 @@ impl ProxyKeyTask {
             session: Session::remembered(Identity::default()),
             account: Account { http, base, key },
         };
-        Self { sync: SyncLoop::new(source, EnvironmentSet::many(factory, Some(latch)), fetcher), persisted }
+        Self { sync: SyncLoop::new(source, EnvironmentSet::many(factory, Some(latch)), fetcher), persisted, shared }
     }
 }
 
 impl Supervised for ProxyKeyTask {
     /// Serves what an earlier process persisted until upstream answers, and keeps it in sync.
     async fn run(&mut self) {
-        let persisted = std::mem::take(&mut self.persisted);
+        let mut persisted = std::mem::take(&mut self.persisted);
+        if let Some(store) = self.shared.take().filter(|_| persisted.is_empty()) {
+            persisted = shared(&store, &self.sync.source).await;
+        }
         let SyncLoop { source, environments, .. } = &mut self.sync;
         for persisted in persisted {
             let session = Session::remembered(persisted.identity.clone());
@@ -76,6 +87,28 @@ impl Supervised for ProxyKeyTask {
     fn recover(&mut self, error: &InternalError) {
         self.sync.recover(error);
     }
+}
+
+/// Returns what the shared database holds of the environments of a proxy key. Upstream may be down, and then this is the
+/// newest data there is.
+async fn shared(store: &SharedStore, source: &ProxyKeySource) -> Vec<PersistedEnvironment> {
+    let mut known = Known::default();
+    let contents = match tokio::time::timeout(SHARED_TIMEOUT, shared_store::read(store, &mut known)).await {
+        Ok(Ok(contents)) => contents,
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "shared Redis cannot be read, waiting for upstream");
+            return Vec::new();
+        }
+        Err(_) => return Vec::new(),
+    };
+    let mine = contents.environments.into_iter().filter_map(|(id, stored)| {
+        let is_mine = stored.proxy_key.as_ref().is_some_and(|it| KeyHash::of(it.expose()) == source.hash);
+        let items = stored.items.filter(|_| is_mine)?.ok()?.complete(None).0;
+        let identity = Identity { id, environment: stored.environment, project: stored.project, ..Identity::default() };
+        let (source, keys, items) = (Some(source.hash.clone()), stored.keys, Some(items));
+        Some(PersistedEnvironment { source, identity, keys, items, ..PersistedEnvironment::default() })
+    });
+    mine.collect()
 }
 
 impl ProxyKeySource {
@@ -103,8 +136,12 @@ impl ProxyKeySource {
         } else {
             tracing::warn!("the list of environments changed while it was read, those that are missing stay for now");
         }
+        let is_complete = listing.is_complete();
         for listed in listing.environments.into_values() {
             self.put(environments, listed).await;
+        }
+        if is_complete {
+            environments.factory.environments.mark_listed();
         }
     }
 

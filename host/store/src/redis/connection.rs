@@ -92,6 +92,11 @@ impl Connections {
         result
     }
 
+    /// Opens a connection for one user, who may block it.
+    pub(super) async fn dedicated(&self) -> Result<MultiplexedConnection, StoreError> {
+        tokio::time::timeout(CONNECT, self.connect()).await.unwrap_or(Err(StoreError::TimedOut))
+    }
+
     async fn connect(&self) -> Result<MultiplexedConnection, StoreError> {
         // The time limit on replies is that of the whole operation.
         let connect = Some(self.limits.connect);

@@ -41,8 +41,6 @@ pub(super) enum Meaning {
     Nothing,
     /// No effect, with this warning.
     Missed(&'static str),
-    /// Not supported, for this reason; the start fails.
-    Refused(&'static str),
 }
 
 const fn row(variable: &'static str, flag: &'static str, form: Form, meaning: Meaning, about: &'static str) -> Row {
@@ -54,7 +52,7 @@ const NONE: &str = "accepted, no effect";
 /// All settings, in the order of the help text. Required ones come first, in the order in which errors list them.
 pub(super) const ROWS: &[Row] = {
     use Form::{Bool, Count, List, Text};
-    use Meaning::{Is, Missed, Nothing, Own, PositiveSeconds, Refused, Seconds};
+    use Meaning::{Is, Missed, Nothing, Own, PositiveSeconds, Seconds};
     &[
         row(
             "ACCOUNT_IDENTIFIER",
@@ -182,23 +180,29 @@ pub(super) const ROWS: &[Row] = {
             "READ_REPLICA",
             "readReplica",
             Bool,
-            Refused("is not supported: each instance gets its data from upstream; leave it out"),
-            "must be false",
+            Own,
+            "serves what a primary writes to Redis, requests nothing from upstream [false]",
         ),
         row(
             "REDIS_ADDRESS",
             "redis-address",
             Text,
-            Missed("last good data is kept on disk; set YARDARM_DATA_DIR to a folder that outlives the container"),
-            "accepted, no effect: see YARDARM_DATA_DIR",
+            Own,
+            "host:port, redis://… or rediss://…; data is shared with read replicas; required with READ_REPLICA",
         ),
-        row("REDIS_USERNAME", "redis-username", Text, Nothing, NONE),
-        row("REDIS_PASSWORD", "redis-password", Text, Nothing, NONE),
+        row("REDIS_USERNAME", "redis-username", Text, Own, "user of Redis"),
+        row("REDIS_PASSWORD", "redis-password", Text, Own, "password of Redis"),
         row("REDIS_DB", "redis-db", Count, Nothing, NONE),
         row("REDIS_POOL_SIZE", "redis-pool-size", Count, Nothing, NONE),
         row("HEARTBEAT_INTERVAL", "heartbeat-interval", Count, Nothing, NONE),
         row("PROMETHEUS_PORT", "prometheus-port", Count, Own, "accepted, no effect: metrics are at `/metrics` of PORT"),
-        row("METRICS_STREAM_MAX_LEN", "metrics-stream-max-len", Count, Nothing, NONE),
+        row(
+            "METRICS_STREAM_MAX_LEN",
+            "metrics-stream-max-len",
+            Count,
+            Own,
+            "posts of metrics that wait in Redis at most [1000]",
+        ),
         row("METRIC_STREAM_READ_CONCURRENCY", "metrics-stream-read-concurrency", Count, Nothing, NONE),
         row("PPROF", "pprof", Bool, Missed("there is no Go program to be profiled"), NONE),
         row(

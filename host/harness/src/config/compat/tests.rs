@@ -189,11 +189,14 @@ fn all_errors_are_reported_at_once_and_without_values() {
                 "variable METRIC_POST_DURATION must be a whole number from 0",
             ]),
         ),
+        (&["--offline"], &[("READ_REPLICA", "true")], missing(&["REDIS_ADDRESS"])),
+        (&["--readReplica"], &[("YARDARM_HARNESS_REDIS_URL", "redis://r")], None),
         (
-            &["--offline"],
-            &[("READ_REPLICA", "true")],
+            &["--readReplica"],
+            &[("REDIS_ADDRESS", "a:1,b:1")],
             Some(CompatError::Refused(vec![
-                "variable READ_REPLICA is not supported: each instance gets its data from upstream; leave it out"
+                "variable REDIS_ADDRESS is not supported yet with several addresses, which mean a Redis cluster; give one \
+                 address"
                     .to_owned(),
             ])),
         ),
@@ -206,12 +209,36 @@ fn all_errors_are_reported_at_once_and_without_values() {
 }
 
 #[test]
+fn a_database_makes_a_primary_or_a_replica() {
+    let redis = [("REDIS_ADDRESS", "redis:6379"), ("REDIS_USERNAME", "u"), ("REDIS_PASSWORD", "p")];
+    let text = |translation: &Translation, key: &str| {
+        translation.overrides.iter().rfind(|it| it.key == key).map(|it| it.text.expose().to_owned())
+    };
+    let primary = translated(&["--proxy-key=k", "--metrics-stream-max-len=7"], &redis).unwrap();
+    let replica = translated(&["--proxy-key=k", "--api-keys=a", "--readReplica"], &redis).unwrap();
+    for (key, of_primary, of_replica) in [
+        ("harness.redis.url", Some("redis://redis:6379"), Some("redis://redis:6379")),
+        ("harness.redis.username", Some("u"), Some("u")),
+        ("harness.redis.password", Some("p"), Some("p")),
+        ("harness.redis.metrics_stream_length", Some("7"), None),
+        ("harness.proxy_key", Some("k"), None),
+        ("harness.environments[0].api_key", None, None),
+        ("harness.read_replica", None, Some("true")),
+    ] {
+        let found = (text(&primary, key), text(&replica, key));
+        assert_eq!((found.0.as_deref(), found.1.as_deref()), (of_primary, of_replica), "{key}");
+    }
+    assert!(replica.warnings.is_empty(), "{:?}", replica.warnings);
+    let tls = translated(&["--proxy-key=k"], &[("REDIS_ADDRESS", "rediss://r:1")]).unwrap();
+    assert_eq!(text(&tls, "harness.redis.url").as_deref(), Some("rediss://r:1"));
+    let offline = translated(&["--offline"], &redis).unwrap();
+    assert_eq!(text(&offline, "harness.redis.url"), None);
+}
+
+#[test]
 fn settings_without_an_effect_cause_warnings_where_it_matters() {
     for (variables, expected) in [
-        (
-            &[("REDIS_ADDRESS", "redis:6379"), ("REDIS_PASSWORD", "p"), ("REDIS_DB", "1")][..],
-            "REDIS_ADDRESS has no effect",
-        ),
+        (&[("REDIS_ADDRESS", "redis:6379"), ("REDIS_PASSWORD", "p"), ("REDIS_DB", "1")][..], ""),
         (&[("PPROF", "true")], "PPROF has no effect"),
         (
             &[("PPROF", "false"), ("GCP_PROFILER_ENABLED", "0"), ("SDK_EVENTS_URL", "x"), ("HEARTBEAT_INTERVAL", "0")],

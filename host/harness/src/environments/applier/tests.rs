@@ -108,6 +108,7 @@ impl Setup {
             metrics: MetricsPort::start(hooks.clone(), workers, false, &lifecycle),
             persisted: None,
             token_refused: Arc::default(),
+            changed: Arc::default(),
             target_budget: TargetBudget::new(1 << 20),
             signing: None,
         }));
