@@ -70,7 +70,7 @@ impl StoreError {
 
     /// Returns whether the reply of the server is an error with this code.
     pub(crate) fn has_code(&self, code: &str) -> bool {
-        matches!(self, Self::Redis(failure) if failure.text.trim_start_matches('"').starts_with(code))
+        matches!(self, Self::Failed(failure) if failure.text.trim_start_matches('"').starts_with(code))
     }
 }
 

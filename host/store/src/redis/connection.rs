@@ -94,7 +94,7 @@ impl Connections {
 
     /// Opens a connection for one user, who may block it.
     pub(super) async fn dedicated(&self) -> Result<MultiplexedConnection, StoreError> {
-        tokio::time::timeout(CONNECT, self.connect()).await.unwrap_or(Err(StoreError::TimedOut))
+        tokio::time::timeout(self.limits.connect, self.connect()).await.unwrap_or(Err(StoreError::TimedOut))
     }
 
     async fn connect(&self) -> Result<MultiplexedConnection, StoreError> {

@@ -117,6 +117,7 @@ async fn only_complete_data_of_the_same_owner_has_a_state() {
         ttl: None,
         filters: Vec::new(),
         prefix: None,
+        table_name: None,
         allowed_origins: Vec::new(),
         allowed_headers: Vec::new(),
     };
