@@ -98,6 +98,7 @@ async fn every_key_and_value_is_that_of_the_vendor() {
     let mut expected = layout(ENV, KEY, &[flag("b", 1), flag("a", 2)], &[segment("s", 1)]);
     expected.extend(layout(OTHER_ENV, OTHER_KEY, &[flag("other", 1)], &[]));
     expected.insert(format!("key-{PROXY}-inventory"), inventory(&expected));
+    until("F115: every key", || contents(&redis).len() > expected.len()).await;
     let mut found = contents(&redis);
     let health: Value = serde_json::from_str(&found.remove(HEALTH).expect("a state")).expect("JSON");
     assert!(health["since"].as_u64().is_some_and(|it| it > 1_600_000_000_000), "milliseconds: {health}");

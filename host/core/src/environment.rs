@@ -17,6 +17,10 @@ pub trait Dataset: Sized + Send + Sync + 'static {
     /// How many kinds of streams there are. Streams of one kind receive the same bytes.
     const CHANNELS: usize;
 
+    /// Whether changes are rendered and kept in the log while no stream reads it. A stream that comes later can then begin
+    /// with the last changes instead of the full data.
+    const IS_LOGGED_UNREAD: bool = true;
+
     /// Builds the data that results from `change`.
     fn apply(current: Option<&Self>, change: &Self::Change) -> Applied<Self>;
 
@@ -114,8 +118,7 @@ impl<D: Dataset> Writer<D> {
             (Applied::AnnounceOnly, None) => (None, false),
             (Applied::Ignored, _) => return false,
         };
-        // Without streams, nothing is rendered and nothing is kept in the log.
-        let is_logged = self.0.log.has_readers() && !D::is_restart(change);
+        let is_logged = (D::IS_LOGGED_UNREAD || self.0.log.has_readers()) && !D::is_restart(change);
         let frames = is_logged.then(|| (0..D::CHANNELS).map(|channel| D::render_change(change, channel)).collect());
         if let Some(rendered) = rendered {
             self.0.current.store(Some(Arc::new(Snapshot { seq, rendered })));

@@ -9,8 +9,9 @@ use bytes::Bytes;
 use futures_util::{Stream, stream};
 use http_body::Frame as BodyFrame;
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
-use crate::change_log::{Cursor, UpdateSource};
+use crate::change_log::{Cursor, UpdateSource, Version};
 use crate::label::EnvironmentLabel;
 use crate::registry::{EndReason, StreamGuard, StreamSession};
 use crate::sse::Frame;
@@ -18,6 +19,8 @@ use crate::sse::Frame;
 /// A stream that was admitted, with its position in the change log.
 pub struct OpenStream {
     source: Arc<dyn UpdateSource>,
+    /// Held from the opening on, because changes are logged only for sources with receivers.
+    versions: watch::Receiver<Version>,
     cursor: Cursor,
     /// Sent before the first frame of the source.
     first: Option<Frame>,
@@ -43,22 +46,25 @@ impl OpenStream {
     /// Opens a stream of `channel`.
     #[must_use]
     pub fn new(source: Arc<dyn UpdateSource>, channel: usize, guard: StreamGuard) -> Self {
-        let cursor = Cursor::new(channel, *source.versions().borrow());
-        Self { source, cursor, first: None, guard }
+        let versions = source.versions();
+        let cursor = Cursor::new(channel, *versions.borrow());
+        Self { source, versions, cursor, first: None, guard }
     }
 
     /// Opens a stream of `channel` for a client that has everything up to the change `seq`, which `first` confirms.
     #[must_use]
     pub fn resumed(source: Arc<dyn UpdateSource>, channel: usize, seq: u64, first: Frame, guard: StreamGuard) -> Self {
-        let cursor = Cursor::after(channel, *source.versions().borrow(), seq);
-        Self { source, cursor, first: Some(first), guard }
+        let versions = source.versions();
+        let cursor = Cursor::after(channel, *versions.borrow(), seq);
+        Self { source, versions, cursor, first: Some(first), guard }
     }
 
     /// Opens a stream of `channel` that starts with the changes after `seq`.
     #[must_use]
     pub fn continued(source: Arc<dyn UpdateSource>, channel: usize, seq: u64, guard: StreamGuard) -> Self {
-        let cursor = Cursor::after(channel, *source.versions().borrow(), seq);
-        Self { source, cursor, first: None, guard }
+        let versions = source.versions();
+        let cursor = Cursor::after(channel, *versions.borrow(), seq);
+        Self { source, versions, cursor, first: None, guard }
     }
 
     /// Returns the environment of the stream.
@@ -113,7 +119,7 @@ impl OpenStream {
     }
 
     fn into_bytes(self) -> impl Stream<Item = Bytes> + Send {
-        let versions = self.source.versions();
+        let versions = self.versions.clone();
         stream::unfold((self, versions), |(mut open, mut versions)| async move {
             loop {
                 if open.ending().is_some() {

@@ -9,6 +9,7 @@ struct Number(u32);
 impl Dataset for Number {
     type Change = u32;
     const CHANNELS: usize = 2;
+    const IS_LOGGED_UNREAD: bool = false;
 
     fn apply(current: Option<&Self>, change: &u32) -> Applied<Self> {
         match current {

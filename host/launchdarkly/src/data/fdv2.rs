@@ -155,6 +155,8 @@ impl Dataset for Fdv2Data {
     type Change = ObjectChange;
 
     const CHANNELS: usize = 1;
+    // Most environments have no such streams.
+    const IS_LOGGED_UNREAD: bool = false;
 
     fn apply(_: Option<&Self>, change: &ObjectChange) -> Applied<Self> {
         Applied::News(change.after.clone())
