@@ -82,8 +82,7 @@ impl EventPort {
         label: EnvironmentLabel,
         (http, limits): (&HttpClients, &Limits),
         hooks: Hooks,
-        data: Environment<FlagData>,
-        spool: Option<SpoolLanes>,
+        (data, spool): (Environment<FlagData>, Option<SpoolLanes>),
         lifecycle: &Lifecycle,
     ) -> Self {
         let poster = Poster::new(http.events.clone(), config.events_uri.clone(), settings);

@@ -174,8 +174,7 @@ impl EnvironmentAssembly {
                 name.clone(),
                 (&self.http, &self.limits),
                 hooks,
-                data.clone(),
-                self.spool_lanes(&name).await,
+                (data.clone(), self.spool_lanes(&name).await),
                 &lifecycles.1,
             ))
         } else {
