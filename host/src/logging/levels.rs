@@ -135,8 +135,7 @@ mod tests {
         let mut levels = Levels::new(EnvFilter::builder().parse(filter).unwrap());
         levels.set_environments(environments.iter().map(|(label, level)| ((*label).to_owned(), *level)).collect());
         tracing::subscriber::with_default(tracing_subscriber::registry().with(levels).with(layer), events);
-        let messages = written.lock().clone();
-        messages
+        std::mem::take(&mut *written.lock())
     }
 
     fn events() {
