@@ -57,9 +57,11 @@ settings! {
         /// Memory for waiting events, over all environments: half for SDK keys, a quarter each for mobile keys and
         /// environment IDs. Events that do not fit are dropped and counted. At least `4MiB`.
         pub events_memory: usize as Size = "64MiB",
-        /// Space in the data folder for accepted events until LaunchDarkly has them: half for SDK keys, a quarter each for
-        /// mobile keys and environment IDs. With it, events outlive the process and an outage of LaunchDarkly; those that
-        /// do not fit are kept in memory only. `0` keeps all of them in memory only.
+        /// Whether accepted events are kept in the data folder, if there is one, until LaunchDarkly has them, so that they
+        /// outlive the process and an outage of LaunchDarkly.
+        pub events_spool: bool = "true",
+        /// Space for these events: half for SDK keys, a quarter each for mobile keys and environment IDs. Those that do not
+        /// fit are kept in memory only.
         pub events_spool_size: u64 as Size = "256MiB",
         /// Secret with which events on disk are encrypted: a generated text, not a password. They are not encrypted unless
         /// set.
@@ -221,7 +223,7 @@ impl Config {
     #[must_use]
     pub fn spools_events(&self) -> bool {
         let is_offline = matches!(self.environments, EnvironmentSource::Offline { .. });
-        self.send_events && self.events_spool_size > 0 && !is_offline
+        self.send_events && self.events_spool && !is_offline
     }
 }
 

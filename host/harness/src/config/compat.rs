@@ -50,6 +50,9 @@ const SOURCE: [(&str, &str); 4] = [
     ("API_KEYS", "harness.environments"),
 ];
 const PROXY_KEY: (&str, &str) = ("PROXY_KEY", "harness.proxy_key");
+/// Behaviour that version 2 has only if it is asked for.
+const OFF_IN_VERSION_2: [(&str, &str); 2] =
+    [("FORWARD_TARGETS", "harness.forward_targets"), ("AND_RULES", "harness.and_rules")];
 /// Variables that version 1 does not know.
 const VERSION_2: [&str; 8] = [
     "READ_REPLICA",
@@ -115,6 +118,14 @@ pub fn translate(arguments: &[String], variables: &[(String, String)]) -> Result
         translation.warnings.push("API_KEYS has no effect beside PROXY_KEY".to_owned());
     }
     translation.rows(&args);
+    if has_proxy_key || is_replica {
+        // Off in version 2 unless set, though on here.
+        for (variable, path) in OFF_IN_VERSION_2 {
+            if args.last(variable).is_none() && !has_own(path) {
+                translation.set(path, Value { source: ValueSource::Default, text: "false".into() });
+            }
+        }
+    }
     for (index, key) in keys.into_iter().enumerate() {
         translation.set(&format!("harness.environments[{index}].api_key"), key);
     }

@@ -133,14 +133,14 @@ pub(super) const ROWS: &[Row] = {
             "forward-targets",
             Bool,
             Is("harness.forward_targets"),
-            "targets that SDKs present are registered upstream [true]",
+            "targets that SDKs present are registered upstream [true; false with PROXY_KEY or READ_REPLICA]",
         ),
         row(
             "AND_RULES",
             "and-rules",
             Bool,
             Is("harness.and_rules"),
-            "SDKs that ask for them get segment rules of which all clauses must match [true]",
+            "SDKs that ask for them get segment rules of which all clauses must match [true; false with PROXY_KEY or READ_REPLICA]",
         ),
         row(
             "FLAG_STREAM_ENABLED",

@@ -107,6 +107,26 @@ fn every_setting_sets_its_key() {
 }
 
 #[test]
+fn version_2_forwards_no_targets_and_sends_no_rules_with_and_unless_asked() {
+    let translated = |variables: &[(&str, &str)]| {
+        let variables: Vec<_> = variables.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+        translate(&[], &variables).unwrap()
+    };
+    let replica = [("READ_REPLICA", "true"), ("REDIS_ADDRESS", "redis:6379")];
+    for (variables, forwards, sends) in [
+        (&[("PROXY_KEY", "p")][..], Some("false (default)"), Some("false (default)")),
+        (&replica, Some("false (default)"), Some("false (default)")),
+        (&[("PROXY_KEY", "p"), ("AND_RULES", "true")], Some("false (default)"), Some("true (variable AND_RULES)")),
+        (&[("PROXY_KEY", "p"), ("YARDARM_HARNESS_FORWARD_TARGETS", "true")], None, Some("false (default)")),
+    ] {
+        let translation = translated(variables);
+        assert_eq!(value(&translation, "harness.forward_targets").as_deref(), forwards, "{variables:?}");
+        assert_eq!(value(&translation, "harness.and_rules").as_deref(), sends, "{variables:?}");
+    }
+    assert_eq!(value(&online(&[], &[]).unwrap(), "harness.forward_targets"), None);
+}
+
+#[test]
 fn keys_of_flags_and_variable_are_joined() {
     let translation = online(&["--api-keys=a,b", "--api-keys=c,"], &[]).unwrap();
     let keys: Vec<_> = translation.overrides.iter().filter(|it| it.key.ends_with(".api_key")).collect();
