@@ -181,10 +181,18 @@ async fn events_on_disk_can_be_encrypted() {
     place.cloud.refuses_posts(false);
     place.configures(with_key("another secret"));
     let program = place.program().await;
-    until("the loss in the log", || program.has_logged("events on disk cannot be read and were dropped")).await;
+    until("the loss in the log", || program.has_logged("events on disk cannot be read and are left there")).await;
     accepts(&program, &bulk(&json!([1]))).await;
     assert_eq!(place.arrived("/bulk", 1).await, [json!(1)], "later events are not affected");
     assert_eq!(ledger(&program).await["dropped"], json!([["spool-unreadable", 1]]));
+    program.signal(Signal::TERM);
+    program.ends().await;
+    place.configures(with_key("a generated secret"));
+    let program = place.program().await;
+    let all = place.arrived("/bulk", 2).await;
+    assert_eq!(all, [json!(1), json!({"kind": "custom", "key": "canary-event"})], "the first key reads it");
+    program.signal(Signal::TERM);
+    program.ends().await;
 }
 
 #[tokio::test]

@@ -4,7 +4,9 @@
 pub(super) fn advice(reason: &'static str) -> Option<&'static str> {
     Some(match reason {
         "queue-full" => "upstream does not answer in time; `launchdarkly.events_capacity` limits how much waits for it",
-        "spool-unreadable" => "`launchdarkly.events_spool_key` is another one than when they were accepted",
+        "spool-unreadable" => {
+            "`launchdarkly.events_spool_key` is another one than when they were accepted; with that one, a start sends them"
+        }
         "memory-full" | "summary-full" => "raise `launchdarkly.events_memory`",
         "too-many-queues" => "SDKs send too many different values of `X-LaunchDarkly-Tags`",
         "too-large" => "upstream takes no posts of this size; lower `launchdarkly.events_capacity`",

@@ -19,7 +19,9 @@ pub(super) async fn pass_on(port: Arc<Port>, trust: Trust, lane: Arc<SpoolLane>)
         port.outbox.room(trust).await;
         fault_point("event spool");
         if let Err(error) = pass_on_one(&port, trust, &lane, &post).await {
-            tracing::error!(%error, events = post.events(), "events on disk cannot be read and were dropped");
+            // With the right key, a later process can read it.
+            post.leave();
+            tracing::error!(%error, events = post.events(), "events on disk cannot be read and are left there");
             port.ledger.record_dropped("spool-unreadable", post.events());
         }
         lane.remove_first();

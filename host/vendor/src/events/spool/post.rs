@@ -24,6 +24,8 @@ struct OnDisk {
     events: usize,
     /// Whether its events have been handed over to be sent.
     is_handed_over: AtomicBool,
+    /// Whether it stays on disk in any case.
+    is_left: AtomicBool,
     /// Parts that were handed over and are not settled.
     unsettled: AtomicUsize,
     room: Charge,
@@ -41,8 +43,9 @@ impl SpooledPost {
         room: Charge,
     ) -> Self {
         let (shared, is_closing) = (Arc::clone(shared), Arc::clone(is_closing));
-        let (is_handed_over, unsettled) = (AtomicBool::new(false), AtomicUsize::new(0));
-        Self(Arc::new(OnDisk { shared, is_closing, key, events, is_handed_over, unsettled, room }))
+        let (is_handed_over, is_left, unsettled) =
+            (AtomicBool::new(false), AtomicBool::new(false), AtomicUsize::new(0));
+        Self(Arc::new(OnDisk { shared, is_closing, key, events, is_handed_over, is_left, unsettled, room }))
     }
 
     pub(super) fn key(&self) -> &Key {
@@ -59,6 +62,11 @@ impl SpooledPost {
     #[must_use]
     pub fn memory(&self) -> usize {
         self.0.room.amount() + self.0.events * EVENT_COST
+    }
+
+    /// Leaves the post on disk for a later process, because this one cannot read it.
+    pub fn leave(&self) {
+        self.0.is_left.store(true, Ordering::Relaxed);
     }
 
     /// Hands over a part of the post.
@@ -79,6 +87,9 @@ impl Ack {
 impl Drop for OnDisk {
     fn drop(&mut self) {
         let is_settled = self.is_handed_over.load(Ordering::Relaxed) && self.unsettled.load(Ordering::Relaxed) == 0;
+        if self.is_left.load(Ordering::Relaxed) {
+            return;
+        }
         if is_settled || !self.is_closing.load(Ordering::Relaxed) {
             // Refused only if too much waits for the disk. The events of the post are sent twice then.
             let _ = self.shared.store.remove(POSTS, &self.key);
