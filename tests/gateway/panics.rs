@@ -18,6 +18,7 @@ const TASKS: &[&str] = &[
     "delayed announcements",
     "evaluated stream",
     "event filter retries",
+    "event spool",
     "event summaries",
     "fan-out end",
     "heartbeat",
