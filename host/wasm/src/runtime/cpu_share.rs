@@ -133,8 +133,11 @@ impl CpuShare {
 
     /// Adds the processor time of a call.
     pub(crate) fn charge(&self, time: Duration) {
-        self.charge_creation(time);
-        self.is_slow.store(time >= TICK, Ordering::Relaxed);
+        // A call that found no share has not run, and says nothing about how long calls are.
+        if !time.is_zero() {
+            self.charge_creation(time);
+            self.is_slow.store(time >= TICK, Ordering::Relaxed);
+        }
     }
 
     /// Adds the processor time of creating an instance without a call, which says nothing about how long calls are.
@@ -239,6 +242,15 @@ mod tests {
             other.charge(QUICK);
             tokio::time::advance(Duration::from_millis(1)).await;
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_did_not_run_does_not_end_the_pace() {
+        let share = share();
+        share.charge(Duration::from_secs(2));
+        share.charge(Duration::ZERO);
+        let now = Instant::now();
+        assert!(share.turn(now, now + Duration::from_secs(1)).await.is_none(), "it owes a second, which takes four");
     }
 
     #[tokio::test(start_paused = true)]
