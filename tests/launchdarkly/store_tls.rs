@@ -53,4 +53,11 @@ fn half_a_pair_and_unreadable_files_are_errors() {
         let errors = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
         assert!(!output.status.success() && errors.contains(expected), "{line}: {errors}");
     }
+    // As in the relay, files have no effect without TLS.
+    let environment = "[[launchdarkly.environments]]\nname = \"main\"\nsdk_key = \"sdk-1\"\n";
+    let redis = "[launchdarkly.redis]\nurl = \"redis://localhost\"\nca_file = \"/no/file\"\n";
+    std::fs::write(dir.path().join("yardarm.toml"), format!("{}\n{environment}{redis}", common_toml(dir.path())))
+        .expect("a file");
+    let output = run(dir.path(), &["check"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

@@ -77,14 +77,19 @@ impl RedisAddress {
         Ok(Self { client, shown, limits })
     }
 
-    /// Uses certificates for TLS. Without TLS they have no effect.
+    /// Returns whether connections use TLS.
+    #[must_use]
+    pub fn has_tls(&self) -> bool {
+        matches!(self.client.get_connection_info().addr(), ConnectionAddr::TcpTls { .. })
+    }
+
+    /// Uses certificates for TLS, which the address must have.
     ///
     /// # Errors
     /// When they are not in PEM.
     pub fn with_certificates(mut self, certificates: RedisCertificates) -> Result<Self, InvalidCertificates> {
         let RedisCertificates { authorities, client } = certificates;
-        let has_tls = matches!(self.client.get_connection_info().addr(), ConnectionAddr::TcpTls { .. });
-        if has_tls && (authorities.is_some() || client.is_some()) {
+        if authorities.is_some() || client.is_some() {
             let client_tls = client.map(|(client_cert, client_key)| ClientTlsConfig { client_cert, client_key });
             let certificates = TlsCertificates { client_tls, root_cert: authorities };
             let info = self.client.get_connection_info().clone();

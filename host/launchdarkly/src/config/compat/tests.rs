@@ -305,6 +305,12 @@ fn u146_v038_a_file_with_every_setting_is_accepted_with_a_warning_for_each_that_
             let value = match (row.section, row.name, row.form) {
                 (Section::Redis, "host" | "port", _) => continue,
                 (Section::Redis, "url", _) => "redis://localhost",
+                (Section::Redis, "caFile" | "clientCertificateFile", _) => {
+                    concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/certificates/first.cert.pem")
+                }
+                (Section::Redis, "clientKeyFile", _) => {
+                    concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/certificates/first.key.pem")
+                }
                 (_, "projKey", _) => "p",
                 (_, "sdkKey", _) => "sdk-a",
                 (_, _, Form::Bool) => "true",

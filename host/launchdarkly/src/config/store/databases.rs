@@ -113,56 +113,47 @@ impl RedisSettings {
             return None;
         };
         let password = keys.password.as_ref().map(|it| it.expose());
-        let certificates = keys.certificates(reader);
         match RedisAddress::parse(url.expose(), keys.tls, keys.username.as_deref(), password) {
-            Ok(address) => Some(Chosen {
-                database: DatabaseConfig::Redis(
-                    address
-                        .clone()
-                        .with_certificates(certificates)
-                        .unwrap_or_else(|error| {
-                            let key = if keys.client_cert.is_some() { "client_cert" } else { "ca_file" };
-                            reader.reject(&format!("launchdarkly.redis.{key}"), error.to_string());
-                            address
-                        })
-                        .with_time_limits(keys.connect_timeout, keys.read_timeout),
-                ),
-                check_interval: keys.check_interval,
-                poll_interval: keys.poll_interval,
-            }),
+            Ok(address) => {
+                let address = keys.with_certificates(address, reader);
+                Some(Chosen {
+                    database: DatabaseConfig::Redis(address.with_time_limits(keys.connect_timeout, keys.read_timeout)),
+                    check_interval: keys.check_interval,
+                    poll_interval: keys.poll_interval,
+                })
+            }
             Err(error) => {
                 reader.reject(URL, error.to_string());
                 None
             }
         }
     }
-}
 
-impl RedisSettings {
-    /// Reads the files of certificates.
-    fn certificates(&self, reader: &mut Reader<'_>) -> RedisCertificates {
-        let mut read = |key: &str, path: Option<&PathBuf>| {
-            let content = std::fs::read(path?);
-            content.map_err(|error| reader.reject(&format!("launchdarkly.redis.{key}"), unreadable(&error))).ok()
-        };
-        let authorities = read("ca_file", self.ca_file.as_ref());
-        let (cert, key) =
-            (read("client_cert", self.client_cert.as_ref()), read("client_key", self.client_key.as_ref()));
-        let missing = match (&self.client_cert, &self.client_key) {
-            (Some(_), None) => Some(("client_key", "client_cert")),
-            (None, Some(_)) => Some(("client_cert", "client_key")),
-            _ => None,
-        };
-        if let Some((missing, present)) = missing {
-            let problem = format!("is required with `launchdarkly.redis.{present}`");
-            reader.reject(&format!("launchdarkly.redis.{missing}"), problem);
+    /// Adds the certificates to an address. Without TLS, their files are not read.
+    fn with_certificates(&self, address: RedisAddress, reader: &mut Reader<'_>) -> RedisAddress {
+        const CERT: &str = "launchdarkly.redis.client_cert";
+        const KEY: &str = "launchdarkly.redis.client_key";
+        const CA: &str = "launchdarkly.redis.ca_file";
+        match (&self.client_cert, &self.client_key) {
+            (Some(_), None) => reader.reject(KEY, format!("is required with `{CERT}`")),
+            (None, Some(_)) => reader.reject(CERT, format!("is required with `{KEY}`")),
+            _ => (),
         }
-        RedisCertificates { authorities, client: cert.zip(key) }
+        if !address.has_tls() {
+            return address;
+        }
+        let mut read = |key: &str, path: &Option<PathBuf>| {
+            let content = std::fs::read(path.as_ref()?);
+            content.map_err(|error| reader.reject(key, format!("cannot be read: {error}"))).ok()
+        };
+        let authorities = read(CA, &self.ca_file);
+        let client = read(CERT, &self.client_cert).zip(read(KEY, &self.client_key));
+        let certificates = RedisCertificates { authorities, client };
+        address.clone().with_certificates(certificates).unwrap_or_else(|error| {
+            reader.reject(if self.client_cert.is_some() { CERT } else { CA }, error.to_string());
+            address
+        })
     }
-}
-
-fn unreadable(error: &std::io::Error) -> String {
-    format!("cannot be read: {error}")
 }
 
 impl ConsulSettings {
