@@ -72,8 +72,8 @@ impl Layered {
         let start = Instant::now();
         let span = admission::request_span(request.extensions());
         let is_head = request.method() == Method::HEAD;
-        let method = self.is_logged.then(|| request.method().clone());
-        let answer = tokio::time::timeout(self.timeout, self.guard(request).instrument(span.clone())).await;
+        let logged = self.is_logged.then(|| (span.clone(), request.method().clone()));
+        let answer = tokio::time::timeout(self.timeout, self.guard(request).instrument(span)).await;
         let mut response = answer.unwrap_or_else(|_| StatusCode::SERVICE_UNAVAILABLE.into_response());
         if response.extensions().get::<PassedThrough>().is_none() {
             retry_after::complete(response.status(), response.headers_mut());
@@ -84,7 +84,7 @@ impl Layered {
         }
         let route = response.extensions().get::<RouteTag>().map_or("other", |tag| tag.route);
         self.request_metrics.request(route, response.status(), start.elapsed());
-        if let Some(method) = method {
+        if let Some((span, method)) = logged {
             let (status, milliseconds) = (response.status().as_u16(), start.elapsed().as_secs_f64() * 1000.0);
             let milliseconds = (milliseconds * 1000.0).round() / 1000.0;
             span.in_scope(|| tracing::info!(%method, route, status, milliseconds, "request answered"));

@@ -21,7 +21,7 @@ use yardarm_core::{Environment, EnvironmentLabel, Lifecycle};
 use yardarm_vendor::events::ordered_posts::OrderedPosts;
 use yardarm_vendor::events::outbox::{INTERNAL_ERROR, Ledger, LedgerReport, Outbox, OutboxSettings, Sent};
 use yardarm_vendor::events::pipeline::{EventPipeline, FilteredBatch, Sink};
-use yardarm_vendor::events::spool::{SpoolLane, SpooledPost};
+use yardarm_vendor::events::spool::{Entry, SpoolLane, SpooledPost};
 
 use self::advice::advice;
 use self::envelope::event_of;
@@ -37,6 +37,8 @@ use crate::upstream::HttpClients;
 
 /// Posts with more events than this are queued off the serving threads.
 const MANY_EVENTS: usize = 1000;
+/// Posts of more bytes are encoded for the disk off the serving threads.
+const LARGE_ENTRY: usize = 32 << 10;
 /// Accepted posts whose events are being filtered, per credential. Further posts are answered 503, and SDKs retry them.
 const MAX_POSTS: u32 = 4096;
 /// Diagnostic posts in flight per credential, held ones included; further ones are answered 202 and dropped, because they
@@ -119,8 +121,7 @@ impl EventPort {
             limits: limits.clone(),
             lifecycle: lifecycle.clone(),
         });
-        for trust in Trust::ALL {
-            let Some(lane) = port.spool.as_ref().map(|it| it.get(trust)) else { continue };
+        for (trust, lane) in port.spool_lanes() {
             port.ledger.record_received(lane.deferred_events());
             let (port, lane) = (Arc::clone(&port), Arc::clone(lane));
             lifecycle.supervise("event spool", move || deferred::pass_on(Arc::clone(&port), trust, Arc::clone(&lane)));
@@ -163,7 +164,7 @@ impl EventPort {
         };
         let lane = self.0.spool.as_ref().map(|it| it.get(trust)).filter(|_| !post.split.events.is_empty());
         let on_disk = match lane {
-            Some(lane) => lane.write(spooled::entry(&post)).await,
+            Some(lane) => self.0.write(lane, trust, spooled::entry(&post)).await,
             None => None,
         };
         let ledger = &self.0.ledger;
@@ -195,9 +196,7 @@ impl EventPort {
     /// Sends all waiting events and returns when each is delivered or dropped.
     pub(crate) async fn flush(&self) {
         // Posts that are still being filtered come first: all their permits must be free.
-        for lane in Trust::ALL.iter().filter_map(|trust| Some(self.0.spool.as_ref()?.get(*trust))) {
-            lane.close();
-        }
+        self.0.spool_lanes().for_each(|(_, lane)| lane.close());
         for trust in Trust::ALL {
             let _ = self.0.posts.get(trust).permits.acquire_many(MAX_POSTS).await;
         }
@@ -209,9 +208,8 @@ impl EventPort {
     }
 
     /// Bytes of posts on disk.
-    pub(crate) fn on_disk_bytes(&self) -> usize {
-        let lanes = Trust::ALL.iter().filter_map(|trust| Some(self.0.spool.as_ref()?.get(*trust)));
-        lanes.map(|it| it.bytes()).sum()
+    pub(crate) fn on_disk_bytes(&self) -> u64 {
+        self.0.spool_lanes().map(|(_, lane)| lane.bytes()).sum()
     }
 
     /// Counts of events.
@@ -221,6 +219,22 @@ impl EventPort {
 }
 
 impl Port {
+    /// The posts on disk, by kind of credential; none without a spool.
+    fn spool_lanes(&self) -> impl Iterator<Item = (Trust, &Arc<SpoolLane>)> {
+        Trust::ALL.into_iter().filter_map(|trust| Some((trust, self.spool.as_ref()?.get(trust))))
+    }
+
+    /// Writes a post to the disk; a large one is encoded off the serving threads. `None` if it is in memory only.
+    async fn write(&self, lane: &Arc<SpoolLane>, trust: Trust, entry: Entry) -> Option<SpooledPost> {
+        let post = if entry.size() < LARGE_ENTRY {
+            lane.put(&entry)
+        } else {
+            let putting = Arc::clone(lane);
+            self.limits.offload(trust, move || putting.put(&entry)).await.flatten()
+        };
+        lane.written(post?).await
+    }
+
     /// Has a post filtered and forwarded, in order with others. Its events are pending in the ledger.
     fn process(self: &Arc<Self>, post: Post, place: OwnedSemaphorePermit, on_disk: Option<SpooledPost>) {
         let (trust, count) = (post.kind.trust(), post.split.events.len());

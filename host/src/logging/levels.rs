@@ -1,7 +1,9 @@
 //! Which events are logged: by the filter of the process, and by levels of single environments in place of it (U148).
 
 use std::collections::HashMap;
+use std::fmt;
 
+use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::Interest;
@@ -51,18 +53,36 @@ impl Levels {
         event: &Event<'_>,
         context: &Context<'_, S>,
     ) -> Option<LevelFilter> {
-        let mut own = Fields::default();
+        let level = |label: &str| self.environments.get(label).copied();
+        let mut own = OwnEnvironment(None);
         event.record(&mut own);
-        let level = |fields: &Fields| match fields.get(ENVIRONMENT) {
-            Some(FieldValue::Text(label) | FieldValue::Formatted(label)) => Some(self.environments.get(label).copied()),
-            _ => None,
-        };
+        if let Some(label) = own.0 {
+            return level(&label);
+        }
         // From the innermost span outwards: the nearest environment counts.
-        let of_span = || {
-            let mut spans = context.event_scope(event).into_iter().flatten();
-            spans.find_map(|span| span.extensions().get::<Fields>().and_then(level))
-        };
-        level(&own).or_else(of_span).flatten()
+        let mut spans = context.event_scope(event).into_iter().flatten();
+        let found = spans.find_map(|span| match span.extensions().get::<Fields>()?.get(ENVIRONMENT)? {
+            FieldValue::Text(label) | FieldValue::Formatted(label) => Some(level(label)),
+            FieldValue::Scalar(_) => None,
+        });
+        found.flatten()
+    }
+}
+
+/// The environment that an event names itself. Its other fields are not formatted, because it may not be logged.
+struct OwnEnvironment(Option<String>);
+
+impl Visit for OwnEnvironment {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == ENVIRONMENT {
+            self.0 = Some(format!("{value:?}"));
+        }
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == ENVIRONMENT {
+            self.0 = Some(value.to_owned());
+        }
     }
 }
 

@@ -18,13 +18,12 @@ use bytes::Bytes;
 
 use self::agent::Agent;
 use self::transactions::{Operation, Step, steps};
+use crate::http::{QUICK, within};
 use crate::{
     Advanced, Collection, Failure, Layout, Membership, MembershipPatch, Place, Progress, Record, Store, StoreError,
     TooLarge, Trouble, Upserted,
 };
 
-/// Time limit of an operation on single keys.
-const QUICK: Duration = Duration::from_secs(3);
 /// Time limit of an operation on whole collections.
 const LARGE: Duration = Duration::from_secs(60);
 /// Largest value that Consul accepts by default, in bytes.
@@ -175,10 +174,6 @@ impl Store for Consul {
 /// Whether Consul can store a record under its key. Names that a URL treats as steps between folders cannot be requested.
 fn accepts(record: &Record) -> bool {
     record.text.len() <= MAX_VALUE && !record.key.split('/').any(|it| matches!(it, "." | ".."))
-}
-
-async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-    tokio::time::timeout(limit, work).await.unwrap_or(Err(StoreError::TimedOut))
 }
 
 fn no_memberships() -> StoreError {

@@ -24,13 +24,12 @@ use bytes::Bytes;
 
 use self::failure::failure;
 use self::items::{ITEM, KEY, NAMESPACE, VERSION, fits, key_of, key_values, record_item, text_of};
+use crate::http::{QUICK, within};
 use crate::{
     Advanced, Collection, Layout, Membership, MembershipPatch, Place, Progress, Record, Store, StoreError, TooLarge,
     Upserted,
 };
 
-/// Time limit of an operation on single items.
-const QUICK: Duration = Duration::from_secs(3);
 /// Time limit of an operation on whole collections, which a table with a low capacity slows down.
 const LARGE: Duration = Duration::from_secs(120);
 
@@ -246,9 +245,5 @@ impl Store for DynamoDb {
 }
 
 /// Runs work for a limited time. The futures of the SDK are large, so they are boxed.
-async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-    tokio::time::timeout(limit, Box::pin(work)).await.unwrap_or(Err(StoreError::TimedOut))
-}
-
 #[cfg(test)]
 mod tests;

@@ -6,8 +6,10 @@ use bytes::{Bytes, BytesMut};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response};
 
-use crate::{Failure, Trouble};
+use crate::{Failure, StoreError, Trouble};
 
+/// Time limit of an operation on single keys.
+pub(crate) const QUICK: Duration = Duration::from_secs(3);
 /// Time limit for opening a connection, including TLS.
 const CONNECT: Duration = Duration::from_secs(3);
 /// How long an unused connection is kept.
@@ -45,6 +47,18 @@ pub(crate) fn client(scheme: Scheme) -> Result<Client, Failure> {
         Scheme::HttpsThroughProxy => builder,
     };
     builder.build().map_err(|error| Failure::new(Trouble::Unreachable, with_causes(&error)))
+}
+
+/// Limits the time of an operation.
+///
+/// # Errors
+/// When the operation fails, or takes longer.
+pub(crate) async fn within<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    // On the heap, because the futures of some operations have many kilobytes.
+    tokio::time::timeout(limit, Box::pin(work)).await.unwrap_or(Err(StoreError::TimedOut))
 }
 
 /// Reads the body of a response.

@@ -24,3 +24,18 @@ pub struct Layout {
     /// Returns the version inside a text; `None` for a text in another format, which any record may replace.
     pub version_of: fn(&[u8]) -> Option<i64>,
 }
+
+/// Names of no vendor, for texts that are versions.
+#[cfg(test)]
+pub(crate) const TEST_LAYOUT: Layout = Layout {
+    marker: "complete",
+    cursor: "cursor",
+    synchronized_on: "synchronized_on",
+    probe: "probe",
+    lock: "lock",
+    metadata: "metadata",
+    subjects: "subjects",
+    include: "include",
+    exclude: "exclude",
+    version_of: |text| std::str::from_utf8(text).ok()?.trim().parse().ok(),
+};

@@ -76,8 +76,9 @@ pub fn request_span(extensions: &Extensions) -> Span {
 }
 
 /// Logs that a caller presented a credential that no environment has, with its end; at most one line per ten seconds.
-pub fn log_unknown_credential(route: &'static str, credential: &str) {
+pub fn log_unknown_credential(route: &'static str, credential: impl FnOnce() -> String) {
     if let Some(suppressed) = UNKNOWN.next_line() {
+        let credential = credential();
         let end = credential.char_indices().rev().nth(SHOWN - 1).map_or(0, |(index, _)| index);
         let credential = if credential.len() < MIN_SHOWN { "*".to_owned() } else { format!("*{}", &credential[end..]) };
         tracing::info!(route, credential, suppressed, "request with an unknown credential refused");

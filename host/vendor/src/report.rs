@@ -154,8 +154,8 @@ pub struct EventReport {
     /// Events lost, by reason.
     pub dropped: Vec<(&'static str, u64)>,
     /// Bytes of accepted posts on disk whose events are not settled; left out while there are none.
-    #[serde(skip_serializing_if = "is_none_on_disk")]
-    pub on_disk_bytes: usize,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub on_disk_bytes: u64,
     /// Posts rejected because too many were in progress; left out while there are none.
     #[serde(skip_serializing_if = "is_zero")]
     pub refused_posts: u64,
@@ -258,10 +258,6 @@ impl From<LedgerReport> for EventReport {
             refused_posts: report.refused_posts,
         }
     }
-}
-
-fn is_none_on_disk(bytes: &usize) -> bool {
-    *bytes == 0
 }
 
 fn is_zero(count: &u64) -> bool {

@@ -50,7 +50,7 @@ const SOURCE: [(&str, &str); 4] = [
     ("API_KEYS", "harness.environments"),
 ];
 const PROXY_KEY: (&str, &str) = ("PROXY_KEY", "harness.proxy_key");
-/// Behaviour that version 2 has only if it is asked for.
+/// Settings that are off in version 2 unless set.
 const OFF_IN_VERSION_2: [(&str, &str); 2] =
     [("FORWARD_TARGETS", "harness.forward_targets"), ("AND_RULES", "harness.and_rules")];
 /// Variables that version 1 does not know.

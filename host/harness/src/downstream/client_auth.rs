@@ -99,7 +99,11 @@ async fn admit(
     let plan = downstream.hooks.pin();
     let facts = |label| facts(label, info, &parts, Some(key.clone()));
     let chosen = admission::resolve(&*plan, VENDOR, &facts).await?;
-    let (environment, hash) = find(downstream, key, chosen.as_ref())?;
+    let found = find(downstream, key, chosen.as_ref());
+    if matches!(found, Err(Rejection::UnknownKey)) {
+        admission::log_unknown_credential(info.id.as_str(), || key.expose().to_owned());
+    }
+    let (environment, hash) = found?;
     let is_delegated = chosen.is_some_and(|it| it.is_delegated);
     let facts = RequestFacts { is_delegated, ..facts(environment.label.clone()) };
     let caller = authorize(plan, environment, facts).await?;

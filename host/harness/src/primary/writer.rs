@@ -1,4 +1,4 @@
-//! The task that writes what this gateway serves into the shared database, and tells read replicas what has changed.
+//! The task that writes what this gateway serves into the shared database, and sends what has changed to read replicas.
 //!
 //! There is no queue: the task compares what it has written with the newest data whenever that has changed, so an outage
 //! of the database takes no memory, and what changed several times meanwhile is written once.
@@ -39,8 +39,8 @@ pub(crate) struct PrimaryWriter {
     /// Keys that are about to be written.
     coming: BTreeSet<String>,
     inventory: Option<Inventory>,
-    /// The state that replicas were told last.
-    told: Option<ControlState>,
+    /// The state that was sent to replicas last.
+    sent: Option<ControlState>,
     /// Whether the database is known to hold what is in `written`.
     is_synchronized: bool,
 }
@@ -62,7 +62,7 @@ impl PrimaryWriter {
             stale: BTreeSet::new(),
             coming: BTreeSet::new(),
             inventory: None,
-            told: None,
+            sent: None,
             is_synchronized: false,
         }
     }
@@ -189,16 +189,16 @@ impl PrimaryWriter {
         Ok(())
     }
 
-    /// Tells replicas the state of the upstream stream, if it has changed or `is_due`.
+    /// Sends the state of the upstream stream to replicas, if it has changed or `is_due`.
     async fn tell(&mut self, is_due: bool) -> Result<(), StoreError> {
         let Some((state, since)) = state::stream(&self.environments) else { return Ok(()) };
-        if self.told == Some(state) && !is_due {
+        if self.sent == Some(state) && !is_due {
             return Ok(());
         }
         let control = TextChange::Append(entry(CONTROL_EVENTS, &SharedEvent::control(state)));
         let record = TextChange::Set(HEALTH.to_owned(), state.record(since));
         self.store.texts().apply(&[record, control]).await?;
-        self.told = Some(state);
+        self.sent = Some(state);
         Ok(())
     }
 }
@@ -222,7 +222,7 @@ impl Supervised for PrimaryWriter {
                 Err(error) => {
                     // What was sent may have been executed.
                     self.is_synchronized = false;
-                    self.told = None;
+                    self.sent = None;
                     self.store.mark_failed(&error);
                     tokio::time::sleep(self.backoff.next_delay()).await;
                     continue;

@@ -65,7 +65,7 @@ impl<'a> SharedEvent<'a> {
         Self { event: "environmentsRemoved", domain: "proxy", environments: Some([environment]), ..Self::default() }
     }
 
-    /// Returns the event that tells replicas the state of the upstream stream.
+    /// Returns the event with the state of the upstream stream, for replicas.
     pub(crate) fn control(state: ControlState) -> Self {
         Self { event: "stream_action", domain: state.as_str(), ..Self::default() }
     }

@@ -267,6 +267,24 @@ impl EnvironmentConfig {
         }
     }
 
+    /// The settings of an environment with this SDK key and nothing else.
+    #[cfg(test)]
+    pub(crate) fn for_tests(sdk_key: &str) -> Self {
+        Self {
+            name: "main".to_owned(),
+            identity: None,
+            credentials: Credentials::fixed(SdkKey::new(sdk_key.into()), None, None),
+            log_level: LogLevel::default(),
+            secure_mode: false,
+            ttl: None,
+            filters: Vec::new(),
+            prefix: None,
+            table_name: None,
+            allowed_origins: Vec::new(),
+            allowed_headers: Vec::new(),
+        }
+    }
+
     /// Display name: the names of project and environment, if they came from LaunchDarkly.
     #[must_use]
     pub fn display_name(&self, filter: &str) -> String {

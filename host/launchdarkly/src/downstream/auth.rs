@@ -20,7 +20,7 @@ use yardarm_core::{EnvironmentLabel, Secret};
 use yardarm_vendor::admission::{self, Refusal, RequestParts};
 
 use super::Downstream;
-use super::compat_metrics::{Labels, RequestMethod};
+use super::compat_metrics::{CountedRequest, Labels, RequestMethod};
 use super::cors::Cors;
 use super::query::{first_query_value, percent_decoded};
 use super::rejection::{Rejection, Unrecognised};
@@ -103,10 +103,8 @@ pub(super) async fn admit(State(downstream): State<Arc<Downstream>>, mut request
         }
         Err(refused) => {
             if matches!(refused.rejection, Rejection::UnknownCredential) {
-                admission::log_unknown_credential(
-                    info.route.id.as_str(),
-                    &credential(info, &request).unwrap_or_default(),
-                );
+                let presented = || credential(info, &request).unwrap_or_default();
+                admission::log_unknown_credential(info.route.id.as_str(), presented);
             }
             return rejected(refused, info, origin.as_ref());
         }
@@ -142,8 +140,8 @@ pub(super) async fn admit(State(downstream): State<Arc<Downstream>>, mut request
     }
     name_environment(&mut response, &config);
     let is_stream = response.headers().get(CONTENT_TYPE).is_some_and(|it| it.as_bytes().starts_with(EVENT_STREAM));
-    if let (Some(labels), Some(compat_metrics), false) = (counted, &downstream.compat_metrics, is_stream) {
-        compat_metrics.duration(labels, start.elapsed());
+    if let (Some(counted), Some(compat_metrics), false) = (&counted, &downstream.compat_metrics, is_stream) {
+        compat_metrics.duration(counted, start.elapsed());
     }
     response
         .extensions_mut()
@@ -151,14 +149,14 @@ pub(super) async fn admit(State(downstream): State<Arc<Downstream>>, mut request
     response
 }
 
-/// Counts the request under the names of LaunchDarkly's relay. Returns the labels of its duration.
+/// Counts the request under the names of LaunchDarkly's relay. Returns what its duration is recorded by.
 fn count(
     downstream: &Downstream,
     info: RouteInfo,
     environment: &LdEnvironment,
     config: &EnvironmentConfig,
     request: &Request,
-) -> Option<Labels> {
+) -> Option<CountedRequest> {
     let compat_metrics = downstream.compat_metrics.as_ref()?;
     let method = method(request);
     let labels = |route| Labels {
@@ -171,9 +169,7 @@ fn count(
         compat_metrics.poll(labels(None));
     }
     let path = info.route.counted_path()?;
-    let counted = labels(Some((RequestMethod::from(&method), path)));
-    compat_metrics.request(counted.clone());
-    Some(counted)
+    Some(compat_metrics.request(labels(Some((RequestMethod::from(&method), path)))))
 }
 
 /// Names of kinds of callers in these metrics.

@@ -67,6 +67,9 @@ pub(crate) struct Labels {
     pub(crate) route: Option<(RequestMethod, &'static str)>,
 }
 
+/// The labels under which a request was counted.
+pub(crate) struct CountedRequest(Labels);
+
 /// A method that can be ordered.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct RequestMethod(String);
@@ -101,13 +104,15 @@ impl CompatMetrics {
     }
 
     /// Counts a request with an accepted credential.
-    pub(crate) fn request(&self, labels: Labels) {
-        self.0.requests.of(labels).fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn request(&self, labels: Labels) -> CountedRequest {
+        let mut all = self.0.requests.0.lock();
+        let labels = Series::key(&all, labels);
+        all.entry(labels.clone()).or_default().fetch_add(1, Ordering::Relaxed);
+        CountedRequest(labels)
     }
 
-    /// Records how long a counted request took whose response is not a stream.
-    pub(crate) fn duration(&self, labels: Labels, took: Duration) {
-        let labels = Series::key(&self.0.requests.0.lock(), labels);
+    /// Records how long a request took whose response is not a stream.
+    pub(crate) fn duration(&self, CountedRequest(labels): &CountedRequest, took: Duration) {
         if let Some((method, route)) = &labels.route {
             let route = sanitized(route);
             let values = [&*labels.env, labels.platform, &labels.user_agent, &method.0, &route];

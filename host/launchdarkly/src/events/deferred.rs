@@ -9,7 +9,7 @@ use yardarm_vendor::events::spool::{RecordError, SpoolLane, SpooledPost};
 
 use super::{Port, spooled};
 
-/// Time after which memory for a post is asked for again.
+/// Time between two attempts to charge the memory of a post.
 const RETRY: Duration = Duration::from_millis(100);
 
 /// Reads deferred posts of one kind of credential, and passes them on, until dropped.

@@ -7,15 +7,14 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tracing::Instrument;
-use yardarm_core::budget::{ByTrust, Trust};
+use yardarm_core::budget::ByTrust;
 use yardarm_core::change_log::UpdateSource;
 use yardarm_core::jittered_source::JitteredSource;
 use yardarm_core::registry::EndReason;
 use yardarm_core::status::Status;
-use yardarm_core::supervisor::blocking;
 use yardarm_core::{DataStore, Environment, EnvironmentLabel, Lifecycle, environment};
 use yardarm_vendor::environment::{EnvironmentBase, send_heartbeats};
-use yardarm_vendor::events::spool::{Spool, SpoolError};
+use yardarm_vendor::events::spool::Spool;
 use yardarm_vendor::side::Parts;
 
 use super::apply::{Applier, Writers};
@@ -29,7 +28,7 @@ use crate::data::persistence::{self, LastGoodData, Restored};
 use crate::data::{FlagData, Items};
 use crate::environments::{Environments, EventMode, LdEnvironment};
 use crate::evaluated_streams::EvaluatedStreams;
-use crate::events::{EventPort, Limits, SpoolLanes};
+use crate::events::{EventPort, Limits};
 use crate::identity::{SdkKind, label};
 use crate::store::{self, EnvironmentStore, StoreLink};
 use crate::upstream::HttpClients;
@@ -164,6 +163,7 @@ impl EnvironmentAssembly {
         let lifecycles = (lifecycle.child(), lifecycle.child());
         // Cancels all tasks of the environment if this panics.
         let unfinished = (lifecycles.0.token().clone().drop_guard(), lifecycles.1.token().clone().drop_guard());
+        let spool = self.spool.as_ref().map(|spool| ByTrust::from_fn(|trust| spool.lane(&name, trust)));
         let events = if self.is_offline {
             EventMode::Discarded
         } else if self.config.send_events {
@@ -174,7 +174,7 @@ impl EnvironmentAssembly {
                 name.clone(),
                 (&self.http, &self.limits),
                 hooks,
-                (data.clone(), self.spool_lanes(&name).await),
+                (data.clone(), spool),
                 &lifecycles.1,
             ))
         } else {
@@ -216,23 +216,6 @@ impl EnvironmentAssembly {
         environment.fdv2.iter().for_each(|it| send_heartbeats(it, interval, &lifecycles.0));
         let _ = (unfinished.0.disarm(), unfinished.1.disarm());
         Running { environment, data: lifecycles.0, events: lifecycles.1, updates }
-    }
-
-    /// Opens the events of an environment on disk; `None` keeps them in memory only.
-    async fn spool_lanes(&self, label: &EnvironmentLabel) -> Option<SpoolLanes> {
-        let (spool, label) = (self.spool.clone()?, label.clone());
-        let open = move || {
-            let lane = |trust| spool.lane(&label, trust);
-            let [secret, embedded, public] = Trust::ALL.map(lane);
-            Ok::<_, SpoolError>(ByTrust { secret: secret?, embedded: embedded?, public: public? })
-        };
-        match blocking("event spool", open).await.unwrap_or_else(|error| Err(error.into())) {
-            Ok(lanes) => Some(lanes),
-            Err(error) => {
-                tracing::error!(%error, "events on disk cannot be read; new ones are kept in memory only");
-                None
-            }
-        }
     }
 
     /// Jittered sources of one environment, shared by its streams. One per stream would need a timer per stream.

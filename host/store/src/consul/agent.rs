@@ -133,7 +133,7 @@ fn trouble(status: StatusCode, text: &str) -> Trouble {
     match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Trouble::Denied,
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => Trouble::Busy,
-        // The text of a server that is asked by an agent.
+        // The agent passes on the text of a server.
         StatusCode::INTERNAL_SERVER_ERROR if has("permission denied") || has("acl not found") => Trouble::Denied,
         StatusCode::INTERNAL_SERVER_ERROR if has("leader") || has("rate limit") => Trouble::Busy,
         StatusCode::INTERNAL_SERVER_ERROR if has("no known consul servers") => Trouble::Unreachable,

@@ -1,23 +1,11 @@
 use yardarm_testkit::FakeConsul;
 
 use super::*;
-
-const LAYOUT: Layout = Layout {
-    marker: "complete",
-    cursor: "cursor",
-    synchronized_on: "synchronized_on",
-    probe: "probe",
-    lock: "lock",
-    metadata: "metadata",
-    subjects: "subjects",
-    include: "include",
-    exclude: "exclude",
-    version_of: |text| std::str::from_utf8(text).ok()?.trim().parse().ok(),
-};
+use crate::layout::TEST_LAYOUT;
 
 fn store(consul: &FakeConsul, prefix: &str) -> Consul {
     let address = ConsulAddress::parse(consul.address(), None).expect("an address");
-    Consul::new(&address, prefix, LAYOUT)
+    Consul::new(&address, prefix, TEST_LAYOUT)
 }
 
 /// Creates a record whose text is its version.
@@ -123,7 +111,7 @@ async fn failures_have_classes_and_no_token() {
     consul.requires_token("canary");
     let with = |token: Option<&str>| {
         let address = ConsulAddress::parse(consul.address(), token).expect("an address");
-        Consul::new(&address, "p", LAYOUT)
+        Consul::new(&address, "p", TEST_LAYOUT)
     };
     assert!(!with(Some("canary")).is_complete().await.unwrap());
     for token in [None, Some("canary2")] {

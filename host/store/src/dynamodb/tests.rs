@@ -4,23 +4,11 @@ use yardarm_testkit::Origin;
 
 use super::*;
 use crate::Trouble;
-
-const LAYOUT: Layout = Layout {
-    marker: "complete",
-    cursor: "cursor",
-    synchronized_on: "synchronized_on",
-    probe: "probe",
-    lock: "lock",
-    metadata: "metadata",
-    subjects: "subjects",
-    include: "include",
-    exclude: "exclude",
-    version_of: |_| None,
-};
+use crate::layout::TEST_LAYOUT;
 
 fn store(origin: &Origin, prefix: &str) -> DynamoDb {
     let address = DynamoDbAddress::new(Some(&origin.url), Some("eu-west-1")).with_credentials();
-    DynamoDb::new(&address, "table", prefix, LAYOUT)
+    DynamoDb::new(&address, "table", prefix, TEST_LAYOUT)
 }
 
 fn record(key: &str, size: usize) -> Record {

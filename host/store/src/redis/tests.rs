@@ -3,23 +3,11 @@ use std::time::Duration;
 use yardarm_testkit::RedisServer;
 
 use super::*;
-
-const LAYOUT: Layout = Layout {
-    marker: "complete",
-    cursor: "cursor",
-    synchronized_on: "synchronized_on",
-    probe: "probe",
-    lock: "lock",
-    metadata: "metadata",
-    subjects: "subjects",
-    include: "include",
-    exclude: "exclude",
-    version_of: |text| std::str::from_utf8(text).ok()?.parse().ok(),
-};
+use crate::layout::TEST_LAYOUT;
 
 fn store(server: &RedisServer, prefix: &str) -> Redis {
     let address = RedisAddress::parse(&server.url(), false, None, None).expect("an address");
-    Redis::new(&address, prefix, LAYOUT)
+    Redis::new(&address, prefix, TEST_LAYOUT)
 }
 
 /// Creates a record whose text is its version.
@@ -127,7 +115,7 @@ async fn a_transaction_that_the_server_refuses_is_an_error() {
 async fn an_unresponsive_server_times_out() {
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let address = format!("redis://{}", listener.local_addr().unwrap());
-    let store = Redis::new(&RedisAddress::parse(&address, false, None, None).unwrap(), "p", LAYOUT);
+    let store = Redis::new(&RedisAddress::parse(&address, false, None, None).unwrap(), "p", TEST_LAYOUT);
     // The listener accepts connections and never replies, like a firewall that drops packets.
     let start = tokio::time::Instant::now();
     store.membership("x").await.expect_err("silence");
@@ -140,7 +128,7 @@ async fn tls_is_used_where_it_is_configured() {
     for (tls, first) in [(true, 0x16), (false, b'*')] {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = format!("redis://user:word@{}", listener.local_addr().unwrap());
-        let store = Redis::new(&RedisAddress::parse(&address, tls, None, None).unwrap(), "p", LAYOUT);
+        let store = Redis::new(&RedisAddress::parse(&address, tls, None, None).unwrap(), "p", TEST_LAYOUT);
         let first_byte = async {
             let (mut stream, _) = listener.accept().await.expect("a connection");
             tokio::io::AsyncReadExt::read_u8(&mut stream).await.expect("a byte")

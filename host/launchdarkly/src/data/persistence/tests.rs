@@ -6,7 +6,6 @@ use yardarm_core::Lifecycle;
 use super::super::message;
 use super::restore::read_items;
 use super::*;
-use crate::identity::{Credentials, SdkKey};
 
 fn saved(version: i64, json: Option<&str>) -> SavedItem<'static> {
     SavedItem { version, json: json.map(|it| it.to_owned().into()), facts: None }
@@ -108,19 +107,7 @@ async fn only_complete_data_of_the_same_owner_has_a_state() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let lifecycle = Lifecycle::new();
     let store = DataStore::open(folder.path(), &lifecycle).await;
-    let config = |key: &str| EnvironmentConfig {
-        name: "main".to_owned(),
-        identity: None,
-        credentials: Credentials::fixed(SdkKey::new(key.into()), None, None),
-        log_level: crate::config::LogLevel::default(),
-        secure_mode: false,
-        ttl: None,
-        filters: Vec::new(),
-        prefix: None,
-        table_name: None,
-        allowed_origins: Vec::new(),
-        allowed_headers: Vec::new(),
-    };
+    let config = EnvironmentConfig::for_tests;
     let label = EnvironmentLabel::new("vendor", "main");
     let scope = scope(&label);
     let good = r#"{"key":"good","version":1}"#;

@@ -4,23 +4,11 @@ use yardarm_core::environment;
 use super::*;
 use crate::config::{EnvironmentConfig, LiveConfig};
 use crate::events::post::Form;
-use crate::identity::{Credentials, SdkKey, SdkKind};
+use crate::identity::SdkKind;
 
 /// Nothing listens there, and with an hour between posts nothing is sent.
 fn poster() -> Poster {
-    let environment = EnvironmentConfig {
-        name: "main".to_owned(),
-        identity: None,
-        credentials: Credentials::fixed(SdkKey::new("sdk-1".into()), None, None),
-        log_level: crate::config::LogLevel::default(),
-        secure_mode: false,
-        ttl: None,
-        filters: Vec::new(),
-        prefix: None,
-        table_name: None,
-        allowed_origins: Vec::new(),
-        allowed_headers: Vec::new(),
-    };
+    let environment = EnvironmentConfig::for_tests("sdk-1");
     Poster::new(
         ByTrust::from_fn(|_| reqwest::Client::new()),
         "http://127.0.0.1:1".to_owned(),

@@ -18,7 +18,6 @@ use super::*;
 use crate::config::{EnvironmentConfig, LiveConfig, PLUGIN_RETRY};
 use crate::data::{Channel, message};
 use crate::environments::{EventMode, Phase};
-use crate::identity::{Credentials, SdkKey};
 
 /// Adds the value of the flag `rate` as `rate` to each other flag, and hides flags with `"hidden": true`.
 #[derive(Default)]
@@ -91,19 +90,7 @@ impl Setup {
     }
 
     fn without_plugin() -> Self {
-        let config = EnvironmentConfig {
-            name: "main".to_owned(),
-            identity: None,
-            credentials: Credentials::fixed(SdkKey::new("sdk-1".into()), None, None),
-            log_level: crate::config::LogLevel::default(),
-            secure_mode: false,
-            ttl: None,
-            filters: Vec::new(),
-            prefix: None,
-            table_name: None,
-            allowed_origins: Vec::new(),
-            allowed_headers: Vec::new(),
-        };
+        let config = EnvironmentConfig::for_tests("sdk-1");
         let (writer, data) = environment();
         let source = data.update_source();
         let environment = LdEnvironment {

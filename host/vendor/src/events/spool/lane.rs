@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -12,8 +12,8 @@ use yardarm_core::data_store::Key;
 use yardarm_core::time::unix_ms;
 
 use super::post::SpooledPost;
-use super::record::{Entry, Record, RecordError};
-use super::{HEADERS, POSTS, Shared, SpoolError};
+use super::record::{Entry, Header, Record, RecordError};
+use super::{POSTS, Shared, SpoolError};
 use crate::upstream::LogThrottle;
 
 /// Longest time for which a response waits for the disk. Then the post is kept in memory only.
@@ -24,8 +24,6 @@ pub struct SpoolLane {
     shared: Arc<Shared>,
     scope: Key,
     room: Arc<Account>,
-    /// Number of the next post.
-    next: AtomicU64,
     /// Posts whose events are not in memory.
     deferred: Mutex<VecDeque<SpooledPost>>,
     arrived: Notify,
@@ -35,48 +33,42 @@ pub struct SpoolLane {
 }
 
 impl SpoolLane {
-    /// Opens a lane with the posts that an earlier process left in it. Blocks.
-    pub(super) fn open(shared: Arc<Shared>, scope: Key, room: Arc<Account>) -> Result<Arc<Self>, SpoolError> {
-        let mut left = Vec::new();
-        shared.store.read(HEADERS, &scope, |record| {
-            let number = record.key.last().and_then(|it| <[u8; 8]>::try_from(*it).ok()).map(u64::from_be_bytes);
-            left.extend(number.map(|it| (it, record.value.unwrap_or_default())));
-        })?;
-        let next = AtomicU64::new(left.last().map_or(0, |(number, _)| number + 1));
-        let lane = Arc::new(Self {
+    /// Opens a lane with the posts that an earlier process left in it, by number.
+    pub(super) fn open(shared: Arc<Shared>, scope: Key, room: Arc<Account>, left: Vec<(u64, Header)>) -> Arc<Self> {
+        let lane = Self {
             shared,
             scope,
             room,
-            next,
             deferred: Mutex::default(),
             arrived: Notify::new(),
             is_closing: Arc::default(),
             refusals: LogThrottle::new(Duration::from_secs(60)),
-        });
+        };
         for (number, header) in left {
             // What is on disk already counts, even beyond a size that was lowered since.
             let Some(room) = lane.room.charge(header.bytes).or_else(|| lane.room.charge(0)) else { continue };
             lane.defer(lane.post(number, header.events, room));
         }
-        Ok(lane)
+        Arc::new(lane)
     }
 
-    /// Writes a post; returns once it is on disk. `None` if there is no space, or the disk cannot be written, which is
-    /// logged: the post is in memory only. Dropping the future removes the post.
-    pub async fn write(self: &Arc<Self>, entry: Entry) -> Option<SpooledPost> {
+    /// Schedules a post to be written. `None` if there is no space, or too much waits for the disk, which is logged: the
+    /// post is in memory only. Takes time in proportion to the size of the post.
+    #[must_use]
+    pub fn put(&self, entry: &Entry) -> Option<SpooledPost> {
         let Some(room) = self.room.charge(entry.size()) else {
             self.refuse("the space for waiting events is used up");
             return None;
         };
-        let written = Record::new(&entry, unix_ms(), self.shared.seal.as_ref()).map_err(|error| error.to_string());
-        let post = self.post(self.next.fetch_add(1, Ordering::Relaxed), entry.events.len(), room);
-        drop(entry);
-        let put = written
-            .and_then(|record| self.shared.store.put(POSTS, post.key(), &record).map_err(|error| error.to_string()));
-        if let Err(error) = put {
-            self.refuse(&error);
-            return None;
-        }
+        let post = self.post(self.shared.next.fetch_add(1, Ordering::Relaxed), entry.events.len(), room);
+        let record = Record::new(entry, unix_ms(), self.shared.seal.as_ref()).map_err(SpoolError::from);
+        let put = record.and_then(|record| Ok(self.shared.store.put(POSTS, post.key(), &record)?));
+        put.inspect_err(|error| self.refuse(&error.to_string())).ok().map(|()| post)
+    }
+
+    /// Waits until a post is on disk. `None` if the disk cannot be written, which is logged. Dropping the future removes the
+    /// post.
+    pub async fn written(&self, post: SpooledPost) -> Option<SpooledPost> {
         if tokio::time::timeout(DISK_TIMEOUT, self.shared.store.committed()).await.is_err() {
             self.refuse("the disk cannot be written");
             return None;
@@ -142,8 +134,8 @@ impl SpoolLane {
 
     /// Returns the bytes on disk.
     #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.room.used()
+    pub fn bytes(&self) -> u64 {
+        self.room.used() as u64
     }
 
     fn post(&self, number: u64, events: usize, room: Charge) -> SpooledPost {

@@ -55,7 +55,8 @@ enum Content {
 
 impl Entry {
     /// Returns the size of the content in bytes.
-    pub(super) fn size(&self) -> usize {
+    #[must_use]
+    pub fn size(&self) -> usize {
         let parts = || std::iter::once(&self.head).chain(&self.events);
         parts().map(|it| size_of::<u32>() + it.len()).sum()
     }

@@ -25,7 +25,7 @@ impl Disk {
         let lifecycle = Lifecycle::new();
         let store = DataStore::open_for_events(self.0.path(), &lifecycle).await;
         let spool = Spool::new(store.clone(), "acme", size, key.map(Secret::new).as_ref()).unwrap();
-        let lane = spool.lane(&label(), Trust::Secret).unwrap();
+        let lane = spool.lane(&label(), Trust::Secret);
         Process { lifecycle, store, lane }
     }
 }
@@ -33,7 +33,7 @@ impl Disk {
 impl Process {
     /// Writes a post of two events.
     async fn writes(&self, number: u8) -> Option<SpooledPost> {
-        self.lane.write(entry(number)).await
+        self.lane.written(self.lane.put(&entry(number))?).await
     }
 
     /// Reads all posts that wait, in order.
@@ -89,13 +89,32 @@ async fn what_is_not_settled_waits_for_the_next_process_in_order() {
 }
 
 #[tokio::test]
+async fn a_lane_that_is_opened_again_has_neither_posts_nor_numbers_twice() {
+    let disk = Disk::new();
+    let process = disk.process(SIZE, None).await;
+    let left = process.writes(1).await.unwrap();
+    process.lane.close();
+    drop(left);
+    process.ends().await;
+    let lifecycle = Lifecycle::new();
+    let store = DataStore::open_for_events(disk.0.path(), &lifecycle).await;
+    let spool = Spool::new(store.clone(), "acme", SIZE, None).unwrap();
+    let (first, second) = (spool.lane(&label(), Trust::Secret), spool.lane(&label(), Trust::Secret));
+    assert_eq!((first.deferred_events(), second.deferred_events()), (2, 0), "sent once");
+    let posts = [first.put(&entry(2)).unwrap(), second.put(&entry(3)).unwrap(), first.put(&entry(4)).unwrap()];
+    for (post, number) in posts.iter().zip(2..) {
+        assert_eq!(first.read(post).unwrap(), entry(number));
+    }
+}
+
+#[tokio::test]
 async fn the_space_is_bounded_and_returned() {
     let disk = Disk::new();
     // Half of the space is for secret credentials, of which one account may use eight ninths.
     let process = disk.process(2 * 9 * entry(0).size() as u64 / 4, None).await;
     let posts = (process.writes(1).await, process.writes(2).await, process.writes(3).await);
     assert!(posts.0.is_some() && posts.1.is_some() && posts.2.is_none());
-    assert_eq!(process.lane.bytes(), 2 * entry(0).size());
+    assert_eq!(process.lane.bytes(), 2 * entry(0).size() as u64);
     drop(posts);
     assert_eq!(process.lane.bytes(), 0);
     assert!(process.writes(4).await.is_some());
