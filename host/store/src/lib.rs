@@ -4,12 +4,13 @@
 //! memberships with a cursor. Each database is one file; the names of its keys are passed as a [`Layout`], so this
 //! crate is independent of any vendor: [`Redis`], [`Consul`], and `DynamoDb` with the Cargo feature `dynamodb`.
 //! [`RedisValues`] are counters and other small values that several gateways share, [`RedisTexts`] texts and streams of
-//! texts in a layout of other programs.
+//! texts in a layout of other programs. A [`FleetStore`] is what gateways share that divide their work.
 #![forbid(unsafe_code)]
 
 mod consul;
 #[cfg(feature = "dynamodb")]
 mod dynamodb;
+mod fleet;
 mod http;
 mod layout;
 mod redis;
@@ -18,10 +19,14 @@ mod trouble;
 pub use self::consul::{Consul, ConsulAddress, InvalidConsulAddress};
 #[cfg(feature = "dynamodb")]
 pub use self::dynamodb::{DynamoDb, DynamoDbAddress};
+pub use self::fleet::{
+    Entry, FleetLog, FleetState, FleetStore, LeaseAction, LeaseWish, LogEntry, Position, SourceState, Write, Written,
+};
 pub use self::layout::Layout;
 pub use self::redis::{
-    GroupMember, GroupMessage, InvalidAddress, InvalidCertificates, Redis, RedisAddress, RedisCertificates, RedisTexts,
-    RedisValues, StreamEntry, StreamFollower, StreamNews, TextChange, ValueError, ValueLimits, VersionedValue,
+    GroupMember, GroupMessage, InvalidAddress, InvalidCertificates, Redis, RedisAddress, RedisCertificates, RedisFleet,
+    RedisTexts, RedisValues, StreamEntry, StreamFollower, StreamNews, TextChange, ValueError, ValueLimits,
+    VersionedValue,
 };
 pub use self::trouble::{Failure, StoreError, Trouble};
 

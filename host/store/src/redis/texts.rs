@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use redis::{cmd, pipe};
 
+pub(super) use self::follow::limited;
 pub use self::follow::{StreamFollower, StreamNews};
 pub use self::group::{GroupMember, GroupMessage};
 use super::RedisAddress;

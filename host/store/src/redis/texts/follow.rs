@@ -97,7 +97,7 @@ async fn is_gone(
 }
 
 /// Waits for a reply, for at most `limit`.
-pub(super) async fn limited<T>(
+pub(in super::super) async fn limited<T>(
     limit: Duration,
     reply: impl Future<Output = redis::RedisResult<T>>,
 ) -> Result<T, StoreError> {
