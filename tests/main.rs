@@ -5,6 +5,7 @@ mod certificate;
 mod docs;
 mod expected;
 mod flags;
+mod fleet;
 mod gateway;
 mod harness;
 mod house;

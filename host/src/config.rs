@@ -22,6 +22,7 @@ use yardarm_core::client_address::ProxyRules;
 use yardarm_core::readiness::ReadyPolicy;
 use yardarm_core::settings::{Key, Kind, PathOrNone, Reader, Setting};
 use yardarm_core::{EnvironmentLabel, Secret, keys, settings};
+use yardarm_fleet::FleetConfig;
 pub use yardarm_wasm::Compiler;
 
 pub(crate) use self::admin::AdminAccess;
@@ -74,6 +75,8 @@ pub struct Config {
     pub shutdown: ShutdownConfig,
     /// Settings of the log.
     pub log: LogConfig,
+    /// The gateways that share upstream connections with this one; `None` without any.
+    pub fleet: Option<FleetConfig>,
     /// The LaunchDarkly side; `None` if it is not configured.
     pub launchdarkly: Option<yardarm_launchdarkly::Config>,
     /// The Harness side; `None` if it is not configured.
@@ -181,6 +184,7 @@ const KEYS: &[Key] = keys![
     PluginConfig::KEYS,
     ShutdownConfig::KEYS,
     LogConfig::KEYS,
+    yardarm_fleet::KEYS,
     yardarm_launchdarkly::config::KEYS,
     yardarm_harness::config::KEYS,
 ];
@@ -227,6 +231,7 @@ impl Config {
             plugins: PluginConfig::read_keys(reader, compiler),
             shutdown: ShutdownConfig::read_keys(reader),
             log: LogConfig::read_keys(reader),
+            fleet: FleetConfig::read(reader),
             launchdarkly: yardarm_launchdarkly::Config::read(reader),
             harness: yardarm_harness::Config::read(reader),
         };

@@ -17,6 +17,7 @@ use yardarm_core::registry::StreamRegistry;
 use yardarm_core::supervisor::blocking;
 use yardarm_core::workers::processors;
 use yardarm_core::{DataStore, InternalError, Lifecycle, Supervisor, TaskThreads};
+use yardarm_fleet::Fleet;
 use yardarm_harness::Harness;
 use yardarm_launchdarkly::{InitializationError, LaunchDarkly};
 use yardarm_vendor::report::EnvironmentReport;
@@ -113,6 +114,7 @@ impl Gateway {
             lifecycle: serving.clone(),
             upstream_tls,
             upstream_threads,
+            fleet: config.fleet.as_ref().map(|it| Fleet::start(it, &serving)),
             store,
             events,
             data_dir: data_dir.map(Path::to_owned),

@@ -325,6 +325,7 @@ mod tests {
             lifecycle: yardarm_core::Lifecycle::new(),
             upstream_tls: yardarm_vendor::upstream::UpstreamTls::load().unwrap(),
             upstream_threads: yardarm_core::TaskThreads::start("test", 1).unwrap(),
+            fleet: None,
             store: None,
             events: None,
             data_dir: Some(file.join("data")),

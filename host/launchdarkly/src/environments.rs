@@ -9,9 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rand::seq::IndexedRandom;
+use tokio::sync::watch;
 use yardarm_core::Environment;
 use yardarm_core::change_log::UpdateSource;
 use yardarm_core::status::Connection;
+use yardarm_fleet::Role;
 use yardarm_vendor::environment::EnvironmentBase;
 
 pub(crate) use self::index::{Environments, Lookup};
@@ -42,6 +44,8 @@ pub(crate) struct LdEnvironment {
     pub(crate) ping_sources: Vec<Arc<dyn UpdateSource>>,
     /// Evaluated results for streams with a context, if that is configured.
     pub(crate) evaluated_streams: Option<EvaluatedStreams>,
+    /// The role of this gateway for the environment; `None` without a fleet.
+    pub(crate) role: Option<watch::Receiver<Role>>,
     pub(crate) has_started: AtomicBool,
 }
 

@@ -130,6 +130,9 @@ async fn start_list(
             if let Some(store) = &parts.store {
                 task.restore(store).await;
             }
+            if let Some(fleet) = &parts.fleet {
+                task.join(fleet, &parts.lifecycle);
+            }
             parts.lifecycle.supervise("auto-configuration", task);
             Ok((Some(status), None))
         }

@@ -6,6 +6,7 @@
 //! mode read the same database.
 
 pub(crate) mod big_segments;
+pub(crate) mod content;
 mod event;
 #[cfg(test)]
 pub(crate) mod fake;

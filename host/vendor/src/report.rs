@@ -49,6 +49,8 @@ pub struct EnvironmentReport {
     pub events: Option<EventReport>,
     /// State of the environment's database; `None` without one.
     pub store: Option<StoreReport>,
+    /// `leader`, `follower`, `alone` or `undecided`: the role of this gateway in its fleet; `None` without one.
+    pub role: Option<&'static str>,
     /// State of Big Segments; `None` where there are none.
     pub big_segments: Option<BigSegmentReport>,
 }
@@ -183,6 +185,7 @@ impl EnvironmentReport {
             recent_changes: Vec::new(),
             events: None,
             store: None,
+            role: None,
             big_segments: None,
         }
     }

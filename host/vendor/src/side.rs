@@ -11,6 +11,7 @@ use yardarm_core::metrics::Registry;
 use yardarm_core::registry::StreamRegistry;
 use yardarm_core::workers::ThreadError;
 use yardarm_core::{DataStore, Lifecycle, TaskThreads};
+use yardarm_fleet::Fleet;
 
 use crate::report::{EnvironmentListReport, EnvironmentReport};
 use crate::upstream::{OutboundError, UpstreamTls, UpstreamTlsError};
@@ -30,6 +31,8 @@ pub struct Parts {
     pub upstream_tls: UpstreamTls,
     /// Threads for the tasks that read upstream streams.
     pub upstream_threads: TaskThreads,
+    /// Gateways that share upstream connections with this one; `None` without any.
+    pub fleet: Option<Fleet>,
     /// Store for last good data; `None` persists nothing.
     pub store: Option<DataStore>,
     /// Store for accepted events; `None` keeps them in memory only.

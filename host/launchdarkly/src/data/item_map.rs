@@ -50,6 +50,12 @@ impl<B: Body> ItemMap<B> {
         self.items.is_empty()
     }
 
+    /// Removes the item or tombstone under a key.
+    pub(crate) fn remove(&mut self, key: &str) {
+        let old = self.items.remove(key);
+        self.live -= usize::from(old.is_some_and(|it| !it.0.is_deleted()));
+    }
+
     /// Inserts `item` whatever the version of the present one.
     pub(crate) fn insert(&mut self, item: Arc<Item<B>>) {
         self.live += usize::from(!item.is_deleted());

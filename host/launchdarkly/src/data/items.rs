@@ -154,6 +154,14 @@ impl Items {
         }
     }
 
+    /// Removes an item or a tombstone.
+    pub(crate) fn remove(&mut self, kind: ItemKind, key: &str) {
+        match kind {
+            ItemKind::Flag => self.flags.remove(key),
+            ItemKind::Segment => self.segments.remove(key),
+        }
+    }
+
     /// Inserts `item` if it is newer than the present version; returns whether it was.
     pub(crate) fn upsert(&mut self, item: &Item) -> bool {
         match item {

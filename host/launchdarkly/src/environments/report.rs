@@ -27,6 +27,7 @@ pub(crate) fn report(environment: &LdEnvironment, stale_after: Duration) -> Envi
             .map(|it| EventReport { on_disk_bytes: it.on_disk_bytes(), ..it.report().into() }),
         store: environment.store.as_ref().map(|it| store(it)),
         big_segments: environment.store.as_ref().and_then(|it| big_segments(it, stale_after)),
+        role: environment.role.as_ref().map(|it| it.borrow().as_str()),
         ..environment.base.report(phase)
     }
 }

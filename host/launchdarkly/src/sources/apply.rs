@@ -5,6 +5,7 @@
 
 mod change_set;
 mod events;
+mod followed;
 mod payload_item;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use tokio::time::Instant;
 use yardarm_core::hooks::Hooks;
 use yardarm_core::supervisor::fault_point;
 use yardarm_core::{Snapshot, Writer};
+use yardarm_fleet::Publisher;
 use yardarm_launchdarkly_eval::model;
 use yardarm_vendor::payload::{PayloadItem, PayloadPipeline, Served};
 
@@ -34,6 +36,7 @@ pub(crate) struct Applier {
     plans: watch::Receiver<u64>,
     last_good: Option<LastGoodData>,
     store: Option<StoreLink>,
+    publisher: Option<Publisher<Items>>,
     pipeline: PayloadPipeline<Item>,
     basis: Basis,
     /// When a payload plugin that failed is called again.
@@ -65,12 +68,29 @@ impl Applier {
         let pipeline = PayloadPipeline::new(environment.label.clone(), hooks);
         let (writer, fdv2) = (writers.data, writers.fdv2);
         let basis = Basis::default();
-        Self { environment, writer, fdv2, plans, last_good, store: None, pipeline, basis, retry_at: None }
+        Self {
+            environment,
+            writer,
+            fdv2,
+            plans,
+            last_good,
+            store: None,
+            publisher: None,
+            pipeline,
+            basis,
+            retry_at: None,
+        }
     }
 
     /// The same with a database.
     pub(crate) fn with_store(mut self, store: Option<StoreLink>) -> Self {
         self.store = store;
+        self
+    }
+
+    /// The same with other gateways, to which data from upstream is published.
+    pub(crate) fn with_publisher(mut self, publisher: Option<Publisher<Items>>) -> Self {
+        self.publisher = publisher;
         self
     }
 
@@ -85,6 +105,7 @@ impl Applier {
         let upstream_change = self.store.is_some().then(|| change.clone());
         self.apply_unkept(change).await;
         self.persist();
+        self.publish();
         if let (Some(store), Some(change), Some(items)) = (&self.store, upstream_change, self.upstream_items()) {
             store.applied(&change, items);
         }
@@ -94,6 +115,13 @@ impl Applier {
     fn persist(&self) {
         if let (Some(last_good), Some(items)) = (&self.last_good, self.upstream_items()) {
             last_good.replace(items, self.basis.exact());
+        }
+    }
+
+    /// Publishes the data from upstream to other gateways.
+    fn publish(&self) {
+        if let (Some(publisher), Some(items)) = (&self.publisher, self.upstream_items()) {
+            publisher.publish(items);
         }
     }
 

@@ -13,11 +13,13 @@ use yardarm_core::jittered_source::JitteredSource;
 use yardarm_core::registry::EndReason;
 use yardarm_core::status::Status;
 use yardarm_core::{DataStore, Environment, EnvironmentLabel, Lifecycle, environment};
+use yardarm_fleet::{Publisher, Source};
 use yardarm_vendor::environment::{EnvironmentBase, send_heartbeats};
 use yardarm_vendor::events::spool::Spool;
 use yardarm_vendor::side::Parts;
 
 use super::apply::{Applier, Writers};
+use super::fleet::{FleetTask, UpstreamTask, source_name};
 use super::offline_updates::{OfflineUpdate, OfflineUpdateTask};
 use super::stream::StreamTask;
 use super::stream::fdv2::Fdv2Task;
@@ -186,6 +188,8 @@ impl EnvironmentAssembly {
             let (evaluators, lifecycle) = (&self.limits.evaluators, lifecycles.0.clone());
             EvaluatedStreams::new(name.clone(), data.clone(), store.clone(), parts, evaluators, lifecycle)
         });
+        let source = self.parts.fleet.as_ref().filter(|_| !self.is_offline);
+        let source = source.map(|fleet| fleet.join(&source_name(&settings.get(), &filter), status.clone()));
         let environment = Arc::new(LdEnvironment {
             ping_sources: self.ping_sources(&data, &lifecycles.0),
             base: EnvironmentBase::new(name, data, status),
@@ -195,6 +199,7 @@ impl EnvironmentAssembly {
             filter,
             fdv2,
             events,
+            role: source.as_ref().map(Source::role),
             has_started: AtomicBool::new(false),
         });
         let (readiness, label) = (lifecycles.0.readiness(), environment.label.to_string());
@@ -208,7 +213,7 @@ impl EnvironmentAssembly {
         let updates = if self.is_offline {
             Some(self.start_offline(&environment, writers, &lifecycles.0))
         } else {
-            self.start_online(&environment, writers, &lifecycles.0).await;
+            self.start_online(&environment, (writers, source), &lifecycles.0).await;
             None
         };
         let interval = self.config.heartbeat_interval;
@@ -226,7 +231,12 @@ impl EnvironmentAssembly {
         std::iter::repeat_with(start).take(PING_SOURCES).collect()
     }
 
-    async fn start_online(&self, environment: &Arc<LdEnvironment>, writers: Writers, lifecycle: &Lifecycle) {
+    async fn start_online(
+        &self,
+        environment: &Arc<LdEnvironment>,
+        (writers, source): (Writers, Option<Source>),
+        lifecycle: &Lifecycle,
+    ) {
         let restored = match &self.parts.store {
             None => None,
             Some(store) => read_persisted(store, environment).await,
@@ -236,7 +246,8 @@ impl EnvironmentAssembly {
             self.parts.store.as_ref().map(|store| LastGoodData::start(store, label, settings, restored.as_ref()));
         let link = self.start_store(environment, lifecycle, restored.is_none());
         let applier = Applier::new(Arc::clone(environment), writers, self.parts.hooks.clone(), last_good);
-        let mut applier = applier.with_store(link);
+        let publisher = source.as_ref().map(|it| Publisher::start(it, lifecycle));
+        let mut applier = applier.with_store(link).with_publisher(publisher.clone());
         if let Some(restored) = restored {
             applier.restore(restored.items).await;
             applier.resume_from(restored.selector);
@@ -245,10 +256,17 @@ impl EnvironmentAssembly {
         let task = StreamTask::new(Arc::clone(environment), applier, self.http.clone(), &self.config);
         let threads = lifecycle.on(self.parts.upstream_threads.next());
         // Payload filters exist in FDv1 only.
-        if self.config.upstream_protocol == UpstreamProtocol::Fdv2 && environment.filter.is_empty() {
-            threads.supervise("upstream stream", Fdv2Task::new(task, &self.config));
+        let upstream = if self.config.upstream_protocol == UpstreamProtocol::Fdv2 && environment.filter.is_empty() {
+            UpstreamTask::Fdv2(Box::new(Fdv2Task::new(task, &self.config)))
         } else {
-            threads.supervise("upstream stream", task);
+            UpstreamTask::Fdv1(task)
+        };
+        match source.zip(publisher) {
+            Some((source, publisher)) => {
+                let environment = Arc::clone(environment);
+                threads.supervise("upstream stream", FleetTask { environment, source, publisher, upstream });
+            }
+            None => threads.supervise("upstream stream", upstream),
         }
         let timeout = self.config.init_timeout;
         let watched = Arc::clone(environment);

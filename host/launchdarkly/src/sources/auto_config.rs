@@ -1,5 +1,6 @@
 //! Auto-configuration: a stream from LaunchDarkly with the list of environments.
 
+mod following;
 mod served_list;
 
 use std::time::Duration;
@@ -11,6 +12,7 @@ use yardarm_core::status::Status;
 use yardarm_core::supervisor::blocking;
 use yardarm_core::time::unix_ms;
 use yardarm_core::{DataStore, InternalError, Secret, Supervised};
+use yardarm_fleet::Source;
 use yardarm_vendor::upstream::{self, ConnectionError, Events, ReconnectPolicy, connection_span};
 
 use self::served_list::ServedList;
@@ -31,6 +33,8 @@ pub(crate) struct AutoConfigTask {
     reconnect: ReconnectPolicy,
     /// Holds readiness back until the list is known.
     unlisted: Option<ReadyLatch>,
+    /// The list as a source that gateways share; `None` without a fleet.
+    source: Option<Source>,
 }
 
 impl AutoConfigTask {
@@ -54,6 +58,7 @@ impl AutoConfigTask {
             reconnect: ReconnectPolicy::new(config.max_reconnect_delay, config.rejected_retry_interval)
                 .with_shortest(config.min_reconnect_delay),
             unlisted: Some(unlisted),
+            source: None,
         }
     }
 
@@ -153,9 +158,9 @@ impl AutoConfigTask {
     }
 }
 
-impl Supervised for AutoConfigTask {
-    /// Runs until dropped. Known environments stay during every interruption of the stream.
-    async fn run(&mut self) {
+impl AutoConfigTask {
+    /// Keeps the stream open until dropped. Known environments stay during every interruption.
+    async fn stay_connected(&mut self) {
         loop {
             self.reconnect.mark_connecting();
             let span = connection_span(&self.url);
@@ -163,6 +168,17 @@ impl Supervised for AutoConfigTask {
             let delay = self.reconnect.delay_after(&error);
             span.in_scope(|| self.report(&error, delay));
             self.list.clean_up_until(tokio::time::sleep(delay)).await;
+        }
+    }
+}
+
+impl Supervised for AutoConfigTask {
+    /// Runs until dropped.
+    async fn run(&mut self) {
+        if self.source.is_some() {
+            self.share().await;
+        } else {
+            self.stay_connected().await;
         }
     }
 

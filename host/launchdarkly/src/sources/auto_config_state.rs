@@ -165,6 +165,18 @@ impl AutoConfigState {
         Self { common, environments: BTreeMap::new(), filters: BTreeMap::new(), is_restored: false }
     }
 
+    /// Whether the list is that of an earlier process or of another gateway.
+    pub(crate) fn is_restored(&self) -> bool {
+        self.is_restored
+    }
+
+    /// Takes the list of another gateway in place of the present one, without expired keys.
+    pub(crate) fn follow(&mut self, list: PersistedList, now_ms: u64) {
+        self.environments.clear();
+        self.filters.clear();
+        self.restore(list, now_ms);
+    }
+
     /// Restores the list of an earlier process, without expired keys.
     pub(crate) fn restore(&mut self, persisted: PersistedList, now_ms: u64) {
         for environment in persisted.environments {

@@ -69,6 +69,11 @@ impl StreamTask {
         }
     }
 
+    /// The applier, for another source in place of the stream.
+    pub(super) fn applier(&mut self) -> &mut Applier {
+        &mut self.applier
+    }
+
     /// Waits for the delay or for a new key; returns whether there is a new key.
     async fn pause(&mut self, delay: Duration) -> bool {
         let end = Instant::now() + delay;

@@ -61,6 +61,7 @@ impl Applier {
         }
         self.basis = Basis { selector: set.selector, has_refused };
         self.persist();
+        self.publish();
         if let (Some(store), Some(change), Some(items)) = (&self.store, change, self.upstream_items()) {
             store.applied(&change, items);
         }
@@ -68,6 +69,7 @@ impl Applier {
 
     /// Records that upstream has confirmed the data.
     pub(crate) fn confirm(&mut self) {
+        self.publish();
         // Data from disk is written into the database now that it is known to be the newest.
         if let (Some(store), Some(items)) = (&self.store, self.upstream_items())
             && !self.environment.status.current().has_received_data
@@ -80,7 +82,7 @@ impl Applier {
 /// The change that leads from `held` to `merged`; `None` if they are equal.
 ///
 /// SDKs and databases ignore an item whose version is not higher, so such a change replaces everything.
-fn change_between(held: &Items, merged: Items) -> Option<Change> {
+pub(super) fn change_between(held: &Items, merged: Items) -> Option<Change> {
     let mut newer: Vec<Item> = Vec::new();
     for change in changes(Some(held), &merged) {
         match change {

@@ -102,6 +102,7 @@ impl Setup {
             store: None,
             ping_sources: Vec::new(),
             evaluated_streams: None,
+            role: None,
             has_started: AtomicBool::new(false),
         };
         let hooks = Hooks::none();

@@ -6,10 +6,13 @@ use std::time::Duration;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use yardarm_core::data_store::TrackedState;
 use yardarm_core::time::unix_ms;
+use yardarm_fleet::Publisher;
+use yardarm_vendor::persisted::seal::Seal;
 
 use crate::sources::assembly::EnvironmentAssembly;
 use crate::sources::auto_config_state::AutoConfigState;
 use crate::sources::persisted_list::PersistedList;
+use crate::sources::shared_list::SharedList;
 
 /// The list, with the environments that are started from it.
 pub(super) struct ServedList {
@@ -17,6 +20,8 @@ pub(super) struct ServedList {
     pub(super) assembly: EnvironmentAssembly,
     /// Persists the list, if there is a data folder.
     pub(super) persisted: Option<TrackedState<Option<PersistedList>>>,
+    /// Publishes the list to other gateways, with its seal.
+    pub(super) publisher: Option<(Publisher<SharedList>, Seal)>,
     cleanup: Interval,
 }
 
@@ -25,7 +30,7 @@ impl ServedList {
     pub(super) fn new(state: AutoConfigState, assembly: EnvironmentAssembly, cleanup_interval: Duration) -> Self {
         let mut cleanup = tokio::time::interval_at(Instant::now() + cleanup_interval, cleanup_interval);
         cleanup.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { state, assembly, persisted: None, cleanup }
+        Self { state, assembly, persisted: None, publisher: None, cleanup }
     }
 
     /// Serves the list, and persists it if it has changed.
@@ -40,6 +45,10 @@ impl ServedList {
                 }
                 is_new
             });
+        }
+        // A list from an earlier process may be older than what other gateways have.
+        if let Some((publisher, seal)) = self.publisher.as_ref().filter(|_| !self.state.is_restored()) {
+            publisher.publish(SharedList { list: self.state.to_persisted(), seal: seal.clone() });
         }
     }
 

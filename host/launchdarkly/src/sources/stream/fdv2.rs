@@ -21,6 +21,7 @@ use super::connection::{Switch, Switching, UpstreamConnection, UpstreamEvent};
 use super::{KEY_REPLACED, StreamTask, log_reconnection};
 use crate::config::Config;
 use crate::data::transfer::Step;
+use crate::sources::apply::Applier;
 
 /// Failures of the stream, without data between them, after which polls take its place.
 const FAILURES_BEFORE_POLLS: u32 = 2;
@@ -66,6 +67,11 @@ impl Fdv2Task {
             polled_at: None,
             is_polling: false,
         }
+    }
+
+    /// The applier, for another source in place of the stream.
+    pub(in super::super) fn applier(&mut self) -> &mut Applier {
+        self.fdv1.applier()
     }
 
     /// The first poll, if there is no data yet, and one connection, from request to end.
