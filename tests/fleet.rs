@@ -1,5 +1,6 @@
 //! Gateways that share upstream connections: real processes, a real Redis, and links that are cut.
 
+mod chain;
 mod failover;
 mod link;
 mod list;
@@ -32,8 +33,8 @@ struct Fleet {
     members: Vec<Member>,
 }
 
-fn configuration(member: &Member, more: &str) -> String {
-    let (redis, upstream, data) = (member.redis.address(), member.upstream.address(), member.dir.path().join("data"));
+fn configuration(member: &Member, fleet: &str, more: &str) -> String {
+    let (upstream, data) = (member.upstream.address(), member.dir.path().join("data"));
     format!(
         r#"
         server.listen = "127.0.0.1:0"
@@ -42,9 +43,7 @@ fn configuration(member: &Member, more: &str) -> String {
         plugins.dir = ""
         log.format = "json"
         shutdown.drain = "0s"
-        [fleet]
-        redis.url = "redis://{redis}"
-        lease = "1500ms"
+        {fleet}
         [launchdarkly]
         stream_uri = "http://{upstream}"
         base_uri = "http://{upstream}"
@@ -65,9 +64,17 @@ fn usual_environment() -> String {
 
 impl Member {
     async fn new(redis: SocketAddr, upstream: SocketAddr, more: &str) -> Self {
+        let member = Self::alone(redis, upstream, more).await;
+        let fleet = format!("[fleet]\nredis.url = \"redis://{}\"\nlease = \"1500ms\"\n", member.redis.address());
+        std::fs::write(member.dir.path().join("yardarm.toml"), configuration(&member, &fleet, more)).unwrap();
+        member
+    }
+
+    /// A gateway without a fleet.
+    async fn alone(redis: SocketAddr, upstream: SocketAddr, more: &str) -> Self {
         let dir = TempDir::new().unwrap();
         let member = Self { dir, redis: Link::to(redis).await, upstream: Link::to(upstream).await, program: None };
-        std::fs::write(member.dir.path().join("yardarm.toml"), configuration(&member, more)).unwrap();
+        std::fs::write(member.dir.path().join("yardarm.toml"), configuration(&member, "", more)).unwrap();
         member
     }
 

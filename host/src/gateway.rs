@@ -119,6 +119,7 @@ impl Gateway {
             events,
             data_dir: data_dir.map(Path::to_owned),
         };
+        let fleet = parts.fleet.clone();
         let vendors = Box::pin(Vendors::start(&config, &parts)).await?;
         let explanations = Explanations::default();
         let layered = |routes| Arc::new(Layered::new(routes, &config, request_metrics.clone(), explanations.clone()));
@@ -137,6 +138,7 @@ impl Gateway {
             fanout: fanout.clone(),
             plugins,
             vendors,
+            fleet,
             metrics: registry,
             lifecycle: serving.clone(),
             capacity,

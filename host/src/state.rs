@@ -9,6 +9,7 @@ use yardarm_core::metrics::Registry;
 use yardarm_core::readiness::{ReadyPolicy, ReadyReport};
 use yardarm_core::registry::StreamRegistry;
 use yardarm_core::{Lifecycle, Secret};
+use yardarm_fleet::Fleet;
 use yardarm_vendor::report::{EnvironmentListReport, EnvironmentReport};
 use yardarm_wasm::PluginFolder;
 
@@ -25,6 +26,8 @@ pub(crate) struct State {
     pub(crate) fanout: Fanout,
     pub(crate) plugins: Arc<PluginFolder>,
     pub(crate) vendors: Vendors,
+    /// The gateways that share upstream connections with this one; `None` without any.
+    pub(crate) fleet: Option<Fleet>,
     pub(crate) metrics: Registry,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) capacity: Capacity,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use yardarm_core::metrics::{Families, catalog};
+use yardarm_fleet::Role;
 
 use crate::listener::Tls;
 use crate::logging;
@@ -20,6 +21,7 @@ pub(crate) fn register(state: &Arc<State>) {
         let Some(state) = weak.upgrade() else { return };
         streams(families, &state);
         connections(families, &state);
+        fleet(families, &state);
         environments::collect(families, &state.reports(), &state.environment_lists());
         plugins::collect(families, &state.plugins.metrics(), &state.plugins.status());
         process(families, &state);
@@ -40,6 +42,17 @@ fn streams(families: &mut Families, state: &State) {
     families.sample(&catalog::STREAM_MAX_LAG, &[], report.max_lag);
     families.sample(&catalog::STREAM_WRITTEN_BYTES, &[], report.written_bytes);
     families.sample(&catalog::STREAMS_LIMIT, &[], state.capacity.streams);
+}
+
+fn fleet(families: &mut Families, state: &State) {
+    let Some(fleet) = &state.fleet else { return };
+    families.sample(&catalog::FLEET_MEMBERS, &[], fleet.members());
+    families.sample(&catalog::FLEET_AVAILABLE, &[], fleet.is_available());
+    for (source, present) in fleet.roles() {
+        for role in Role::ALL {
+            families.sample(&catalog::FLEET_ROLE, &[&source, role.as_str()], role == present);
+        }
+    }
 }
 
 fn connections(families: &mut Families, state: &State) {

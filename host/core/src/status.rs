@@ -64,10 +64,20 @@ pub struct ConnectionStatus {
     pub last_message_ms: u64,
 }
 
+/// An outage between upstream, if that is a relay, and where it has its data from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RelayedOutage {
+    /// Unix milliseconds since when it lasts, by the clock of the relay.
+    pub since_ms: u64,
+    /// Human-readable message without secrets.
+    pub message: Arc<str>,
+}
+
 /// The shared status. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Status {
     report: Arc<Mutex<ConnectionStatus>>,
+    relayed_outage: Arc<Mutex<Option<RelayedOutage>>>,
     changed: watch::Sender<()>,
 }
 
@@ -90,14 +100,46 @@ impl Status {
                 is_stale: false,
                 last_message_ms: 0,
             })),
+            relayed_outage: Arc::default(),
             changed: watch::Sender::new(()),
         }
     }
 
-    /// Returns a copy of the status.
+    /// Returns a copy of the status. A connection to a relay that has lost its own upstream counts as interrupted.
     #[must_use]
     pub fn current(&self) -> ConnectionStatus {
-        self.report.lock().clone()
+        let mut report = self.report.lock().clone();
+        if report.connection == Connection::Valid
+            && let Some(outage) = &*self.relayed_outage.lock()
+        {
+            report.connection = Connection::Interrupted;
+            report.since_ms = outage.since_ms;
+            report.last_error = Some(LastError {
+                kind: ErrorKind::Network,
+                at_ms: outage.since_ms,
+                message: Arc::clone(&outage.message),
+            });
+        }
+        report
+    }
+
+    /// Returns whether the connection to upstream itself is valid.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.report.lock().connection == Connection::Valid
+    }
+
+    /// Records an outage that upstream, being a relay, reports; `None` for its end.
+    pub fn set_relayed_outage(&self, outage: Option<RelayedOutage>) {
+        let is_change = {
+            let mut present = self.relayed_outage.lock();
+            let is_change = *present != outage;
+            *present = outage;
+            is_change
+        };
+        if is_change {
+            self.changed.send_replace(());
+        }
     }
 
     /// Returns a receiver that wakes after each change but that of the time of the last message.
@@ -234,6 +276,25 @@ mod tests {
         status.message_processed();
         status.interrupted(ErrorKind::Network, "y");
         assert_eq!(status.current().connection, Connection::Interrupted);
+    }
+
+    #[test]
+    fn an_outage_behind_upstream_counts_while_upstream_is_connected() {
+        let status = Status::new();
+        let outage = RelayedOutage { since_ms: 7, message: "gone".into() };
+        status.set_relayed_outage(Some(outage.clone()));
+        assert_eq!(status.current().connection, Connection::Initializing);
+        status.message_processed();
+        let mut changes = status.changes();
+        let report = status.current();
+        assert_eq!((report.connection, report.since_ms), (Connection::Interrupted, 7));
+        assert!(status.is_connected());
+        status.set_relayed_outage(Some(outage));
+        assert!(!changes.has_changed().unwrap());
+        status.set_relayed_outage(None);
+        assert!(changes.has_changed().unwrap());
+        assert_eq!(status.current().connection, Connection::Valid);
+        changes.mark_unchanged();
     }
 
     #[test]

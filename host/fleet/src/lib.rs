@@ -10,10 +10,12 @@
 mod config;
 mod fleet;
 mod leadership;
-#[cfg(any(test, feature = "memory"))]
-pub mod memory;
+#[cfg(test)]
+mod memory;
 mod publisher;
 mod source;
+#[cfg(test)]
+mod tests;
 
 pub use self::config::{FleetConfig, KEYS};
 pub use self::fleet::Fleet;

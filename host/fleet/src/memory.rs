@@ -15,10 +15,10 @@ use yardarm_store::{
 
 /// A database that several fleets in one process share. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct MemoryDatabase(Arc<Mutex<Content>>, Arc<Wake>);
+pub(crate) struct MemoryDatabase(Arc<Mutex<Content>>, Arc<Wake>);
 
 /// One gateway's access to the database.
-pub struct MemoryFleet {
+pub(crate) struct MemoryFleet {
     database: MemoryDatabase,
     gateway: usize,
 }
@@ -45,13 +45,12 @@ impl Default for Wake {
 
 impl MemoryDatabase {
     /// Returns the access of the gateway with this number.
-    #[must_use]
-    pub fn access(&self, gateway: usize) -> MemoryFleet {
+    pub(crate) fn access(&self, gateway: usize) -> MemoryFleet {
         MemoryFleet { database: self.clone(), gateway }
     }
 
     /// Lets a gateway reach the database, or not.
-    pub fn set_reachable(&self, gateway: usize, is_reachable: bool) {
+    pub(crate) fn set_reachable(&self, gateway: usize, is_reachable: bool) {
         let mut content = self.0.lock();
         if is_reachable {
             content.cut_off.remove(&gateway);
@@ -63,7 +62,7 @@ impl MemoryDatabase {
     }
 
     /// Removes everything, as `FLUSHALL` does.
-    pub fn flush(&self) {
+    pub(crate) fn flush(&self) {
         let mut content = self.0.lock();
         let cut_off = std::mem::take(&mut content.cut_off);
         // Followers of the log keep their place: only entries after it count.
@@ -72,14 +71,12 @@ impl MemoryDatabase {
     }
 
     /// Returns the instance that holds a lease.
-    #[must_use]
-    pub fn holder(&self, source: &str) -> Option<String> {
+    pub(crate) fn holder(&self, source: &str) -> Option<String> {
         self.0.lock().holder(source)
     }
 
     /// Returns the texts of a source's content.
-    #[must_use]
-    pub fn texts(&self, source: &str) -> BTreeMap<Arc<str>, Arc<str>> {
+    pub(crate) fn texts(&self, source: &str) -> BTreeMap<Arc<str>, Arc<str>> {
         self.0.lock().contents.get(source).map(|it| it.1.clone()).unwrap_or_default()
     }
 }

@@ -171,7 +171,8 @@ impl SharedSource {
     /// What this gateway wants of the lease.
     pub(crate) fn wish(&self, now: tokio::time::Instant, has_others: bool) -> LeaseWish {
         let report = LeaderReport::of(&self.status);
-        let action = self.leadership.lock().wish(now, report.is_valid, has_others);
+        // An outage behind upstream is the same for all gateways.
+        let action = self.leadership.lock().wish(now, self.status.is_connected(), has_others);
         // Numbers and texts can always be encoded.
         let note = serde_json::to_string(&report).unwrap_or_default();
         LeaseWish { source: Arc::clone(&self.name), action, note: note.into() }

@@ -100,6 +100,9 @@ settings! {
         pub disconnected_status_time: Duration = "1m", in MILLISECOND..=DAY,
         /// Silence after which the upstream connection is considered dead and opened again.
         pub read_timeout: Duration = "5m", in TENTH..=DAY,
+        /// How often `/status` of upstream is read, where upstream is a relay, such as another gateway: an environment that has
+        /// lost its connection there is shown as interrupted here too. Never unless set.
+        pub upstream_status_interval: Option<Duration>, in TENTH..=DAY,
         /// Lower bound of the first delay before a broken stream is opened again, which upstream may set by `retry:`.
         pub min_reconnect_delay: Duration = "1s", in MILLISECOND..=DAY,
         /// Longest delay before a broken stream is opened again; delays grow up to it while upstream cannot be reached.

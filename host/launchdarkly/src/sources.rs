@@ -13,5 +13,6 @@ mod persisted_list;
 mod representation;
 mod shared_list;
 mod stream;
+pub(crate) mod upstream_relay;
 pub(crate) mod variant;
 mod watch;

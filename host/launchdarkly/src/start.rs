@@ -25,6 +25,7 @@ use crate::sources::assembly::EnvironmentAssembly;
 use crate::sources::auto_config::AutoConfigTask;
 use crate::sources::configured::ConfiguredTask;
 use crate::sources::offline::OfflineTask;
+use crate::sources::upstream_relay::RelayWatch;
 use crate::sources::variant::Variant;
 use crate::upstream::HttpClients;
 
@@ -70,6 +71,9 @@ pub async fn start(config: Config, parts: Parts) -> Result<LaunchDarkly, StartEr
     let kept = (parts.clone(), open_spool(&config, &parts).await);
     let assembly = EnvironmentAssembly::new(Arc::clone(&config), clients, kept, environments.clone(), is_offline);
     let (auto_config, list) = start_list(&config, &http, &parts, assembly).await?;
+    if !is_offline && let Some(watch) = RelayWatch::new(&config, &http, environments.clone()) {
+        parts.lifecycle.supervise("upstream relay", watch);
+    }
     let compat_metrics = config.prometheus.as_ref().map(|it| CompatMetrics::new(it.prefix.clone()));
     let routes = downstream::routes(Downstream {
         environments: environments.clone(),

@@ -34,6 +34,12 @@ crate::catalog! {
     CERTIFICATE_REJECTED = gauge("yardarm_certificate_rejected", [],
         "1 while the certificate files cannot be used and the previous one is served, otherwise 0; absent without TLS.");
 
+    FLEET_MEMBERS = gauge("yardarm_fleet_members", [], "Gateways in the fleet; absent without one.");
+    FLEET_AVAILABLE = gauge("yardarm_fleet_available", [],
+        "1 while the database of the fleet answers, otherwise 0; absent without a fleet.");
+    FLEET_ROLE = gauge("yardarm_fleet_role", ["source", "role"],
+        "1 for the role of this gateway for a source, 0 for the others of `undecided`, `leader`, `follower`, `alone`.");
+
     UPSTREAM_STATE = gauge("yardarm_upstream_state", ["vendor", "environment", "state"],
         "1 for the current connection state of the environment, 0 for the others of `initializing`, `valid`, `interrupted`, `off`.");
     UPSTREAM_LAST_MESSAGE = gauge("yardarm_upstream_last_message_seconds", ["vendor", "environment"],

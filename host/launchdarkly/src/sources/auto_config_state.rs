@@ -170,11 +170,13 @@ impl AutoConfigState {
         self.is_restored
     }
 
-    /// Takes the list of another gateway in place of the present one, without expired keys.
-    pub(crate) fn follow(&mut self, list: PersistedList, now_ms: u64) {
-        self.environments.clear();
-        self.filters.clear();
+    /// Takes the list of another gateway, without expired keys. What is newer here stays: this gateway may have been
+    /// connected to upstream itself a moment ago. Only if the list `is_exact` is removed what it does not contain.
+    pub(crate) fn follow(&mut self, list: PersistedList, is_exact: bool, now_ms: u64) {
+        let known = (std::mem::take(&mut self.environments), std::mem::take(&mut self.filters));
         self.restore(list, now_ms);
+        keep_newer(&mut self.environments, known.0, is_exact);
+        keep_newer(&mut self.filters, known.1, is_exact);
     }
 
     /// Restores the list of an earlier process, without expired keys.
@@ -317,11 +319,23 @@ impl AutoConfigState {
     }
 }
 
+/// Puts back what is newer in `known`, and unless `is_exact`, what `listed` does not contain.
+fn keep_newer<T>(listed: &mut BTreeMap<String, Versioned<T>>, known: BTreeMap<String, Versioned<T>>, is_exact: bool) {
+    for (id, known) in known {
+        let is_kept = listed.get(&id).map_or(!is_exact, |it| it.version < known.version);
+        if is_kept {
+            listed.insert(id, known);
+        }
+    }
+}
+
 fn delete<T>(all: &mut BTreeMap<String, Versioned<T>>, id: String, version: i64) {
     if all.get(&id).is_none_or(|it| version > it.version) {
         all.insert(id, Versioned { version, item: None });
     }
 }
 
+#[cfg(test)]
+mod fleet_tests;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,9 @@
 //! The list of environments in a fleet: one gateway holds the stream, the others follow its list.
 
+use std::time::Duration;
+
 use sha2::{Digest, Sha256};
+use tokio::time::{Instant, sleep_until};
 use yardarm_core::Lifecycle;
 use yardarm_core::status::ErrorKind;
 use yardarm_core::time::unix_ms;
@@ -11,6 +14,9 @@ use crate::identity::VENDOR;
 use crate::sources::fleet::{show, while_connected};
 use crate::sources::persisted_list::{self, PersistedList};
 use crate::sources::shared_list::{SharedList, open};
+
+/// Time after which the leader has heard of everything that this gateway heard before it began to follow.
+const SETTLED: Duration = Duration::from_secs(10);
 
 impl AutoConfigTask {
     /// Shares the list with the other gateways of a fleet.
@@ -48,10 +54,24 @@ impl AutoConfigTask {
     async fn follow(&mut self) {
         let mut leader: Option<LeaderReport> = None;
         let mut has_list = false;
+        // Until then, an environment that the leader does not know may be one that it has not heard of yet.
+        let settled_at = Instant::now() + SETTLED;
+        let mut is_exact = false;
         self.source.iter_mut().for_each(|it| it.begin());
         loop {
             let Some(source) = &mut self.source else { return };
-            let (position, entries) = match self.list.clean_up_until(source.news()).await {
+            let news = async {
+                tokio::select! {
+                    news = source.news() => Some(news),
+                    () = sleep_until(settled_at), if !is_exact => None,
+                }
+            };
+            let Some(news) = self.list.clean_up_until(news).await else {
+                is_exact = true;
+                self.source.iter_mut().for_each(|it| it.begin());
+                continue;
+            };
+            let (position, entries) = match news {
                 News::RoleChanged => return,
                 News::Leader(report) => {
                     if has_list {
@@ -72,7 +92,7 @@ impl AutoConfigTask {
                     continue;
                 }
             };
-            self.take_over(list.clone()).await;
+            self.take_over(list.clone(), is_exact).await;
             publisher.followed(position, SharedList { list, seal });
             has_list = true;
             if let Some(report) = &leader {
@@ -84,8 +104,8 @@ impl AutoConfigTask {
         }
     }
 
-    async fn take_over(&mut self, list: PersistedList) {
-        self.list.state.follow(list, unix_ms());
+    async fn take_over(&mut self, list: PersistedList, is_exact: bool) {
+        self.list.state.follow(list, is_exact, unix_ms());
         self.list.reconcile().await;
         self.list.assembly.settle();
         if self.unlisted.take().is_some() {
