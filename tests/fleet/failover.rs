@@ -42,10 +42,18 @@ async fn one_gateway_is_connected_and_all_serve_every_change() {
         let report = member.report().await;
         assert_eq!((&report["connection"], &report["is_stale"]), (&json!("valid"), &json!(false)), "{report}");
     }
-    let metrics = fleet.members[1].program().operator_gets("/metrics").await.text().to_owned();
-    let has = |line: &str| metrics.lines().any(|it| it.starts_with(line) && it.ends_with(" 1"));
-    assert!(has("yardarm_fleet_available") && metrics.contains("yardarm_fleet_members 3"), "{metrics}");
-    assert!(metrics.lines().any(|it| it.contains("role=\"follower\"") && it.ends_with(" 1")), "{metrics}");
+    let expected = ["yardarm_fleet_available 1", "yardarm_fleet_members 3"];
+    yardarm_testkit::within("the metrics of the fleet", async {
+        loop {
+            let metrics = fleet.members[1].program().operator_gets("/metrics").await.text().to_owned();
+            let is_follower = |it: &str| it.contains("role=\"follower\"") && it.ends_with(" 1");
+            if expected.iter().all(|it| metrics.contains(it)) && metrics.lines().any(is_follower) {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    })
+    .await;
     // What is published outlives the gateways; a gateway that starts without upstream serves it.
     let late = &mut fleet.members[2];
     late.kill().await;
