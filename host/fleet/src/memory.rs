@@ -23,13 +23,16 @@ pub(crate) struct MemoryFleet {
     gateway: usize,
 }
 
+/// The texts of a source by their keys.
+type Texts = BTreeMap<Arc<str>, Arc<str>>;
+
 #[derive(Default)]
 struct Content {
     /// Holder and end of each lease.
     leases: BTreeMap<Arc<str>, (String, Instant)>,
     members: BTreeMap<String, Instant>,
     notes: BTreeMap<Arc<str>, Arc<str>>,
-    contents: BTreeMap<String, (Position, BTreeMap<Arc<str>, Arc<str>>)>,
+    contents: BTreeMap<String, (Position, Texts)>,
     log: Vec<LogEntry>,
     /// Gateways that cannot reach the database.
     cut_off: BTreeSet<usize>,
@@ -76,7 +79,7 @@ impl MemoryDatabase {
     }
 
     /// Returns the texts of a source's content.
-    pub(crate) fn texts(&self, source: &str) -> BTreeMap<Arc<str>, Arc<str>> {
+    pub(crate) fn texts(&self, source: &str) -> Texts {
         self.0.lock().contents.get(source).map(|it| it.1.clone()).unwrap_or_default()
     }
 }

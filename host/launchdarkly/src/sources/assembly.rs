@@ -259,7 +259,7 @@ impl EnvironmentAssembly {
         let upstream = if self.config.upstream_protocol == UpstreamProtocol::Fdv2 && environment.filter.is_empty() {
             UpstreamTask::Fdv2(Box::new(Fdv2Task::new(task, &self.config)))
         } else {
-            UpstreamTask::Fdv1(task)
+            UpstreamTask::Fdv1(Box::new(task))
         };
         match source.zip(publisher) {
             Some((source, publisher)) => {

@@ -30,7 +30,7 @@ pub(crate) struct FleetTask {
 
 /// The task that keeps one environment in sync from upstream.
 pub(crate) enum UpstreamTask {
-    Fdv1(StreamTask),
+    Fdv1(Box<StreamTask>),
     Fdv2(Box<Fdv2Task>),
 }
 

@@ -44,7 +44,7 @@ impl AutoConfigTask {
                     // The source outlives the wait.
                     let _ = self.list.clean_up_until(role.changed()).await;
                 }
-                Role::Leader | Role::Alone => while_connected(role.clone(), self.stay_connected()).await,
+                Role::Leader | Role::Alone => while_connected(role.clone(), Box::pin(self.stay_connected())).await,
                 Role::Follower => self.follow().await,
             }
         }
