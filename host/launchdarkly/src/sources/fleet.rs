@@ -4,9 +4,11 @@
 //! show the state of the leader's connection as theirs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 use yardarm_core::status::{ErrorKind, Status};
 use yardarm_core::{InternalError, Supervised};
 use yardarm_fleet::{LeaderReport, News, Position, Publisher, Role, Source};
@@ -19,6 +21,10 @@ use crate::data::Items;
 use crate::environments::LdEnvironment;
 use crate::identity::VENDOR;
 use crate::store::content;
+
+/// Time after which the leader has heard of everything that this gateway heard before it began to follow. Until then, what
+/// is newer or unknown there is kept.
+pub(super) const SETTLED: Duration = Duration::from_secs(10);
 
 /// The task that keeps one environment in sync, from upstream or from another gateway.
 pub(crate) struct FleetTask {
@@ -54,6 +60,14 @@ pub(super) fn show(report: &LeaderReport, status: &Status) {
     }
 }
 
+/// Waits for news. Returns `None` at `settled_at`, unless `is_settled`.
+pub(super) async fn news_until(source: &mut Source, settled_at: Instant, is_settled: bool) -> Option<News> {
+    tokio::select! {
+        news = source.news() => Some(news),
+        () = sleep_until(settled_at), if !is_settled => None,
+    }
+}
+
 /// Runs `task` as long as this gateway is connected to upstream.
 pub(super) async fn while_connected(mut role: watch::Receiver<Role>, task: impl Future<Output = ()>) {
     tokio::select! {
@@ -70,9 +84,17 @@ impl FleetTask {
         let status = &self.environment.status;
         let mut leader: Option<LeaderReport> = None;
         let mut published: Option<(Position, Items)> = None;
+        let settled_at = Instant::now() + SETTLED;
+        let mut is_exact = false;
         loop {
             let applier = self.upstream.applier();
-            let (position, items) = match applier.run_until(self.source.news()).await {
+            let Some(news) = applier.run_until(news_until(&mut self.source, settled_at, is_exact)).await else {
+                is_exact = true;
+                published = None;
+                self.source.begin();
+                continue;
+            };
+            let (position, items) = match news {
                 News::RoleChanged => return,
                 News::Leader(report) => {
                     // Without content, what is served may be older than the leader's.
@@ -100,9 +122,9 @@ impl FleetTask {
             };
             self.publisher.followed(position.clone(), items.clone());
             let before = published.take();
-            Box::pin(applier.follow(before.as_ref().map(|it| &it.1), &items)).await;
+            Box::pin(applier.follow(before.as_ref().map(|it| &it.1), &items, is_exact)).await;
             published = Some((position, items));
-            if before.is_none() {
+            if before.is_none() && !is_exact {
                 tracing::info!("following the leader of the fleet");
             }
             if let Some(report) = &leader {

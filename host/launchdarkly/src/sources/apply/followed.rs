@@ -6,18 +6,21 @@ use crate::data::item_changes::{ItemChange, changes};
 use crate::data::{Change, Items};
 
 impl Applier {
-    /// Serves what another gateway has published: `after`, in place of `before`, or of everything. Items that are newer here
-    /// stay: this gateway was connected to upstream itself a moment ago.
-    pub(crate) async fn follow(&mut self, before: Option<&Items>, after: &Items) {
+    /// Serves what another gateway has published: `after`, in place of `before`, or of everything. Items that are newer or
+    /// unknown there stay, because this gateway may have been connected to upstream itself a moment ago, unless what is
+    /// published `is_exact`.
+    pub(crate) async fn follow(&mut self, before: Option<&Items>, after: &Items, is_exact: bool) {
         let change = match self.upstream_items() {
             None => Some(Change::Put(after.clone())),
+            Some(held) if is_exact && before.is_none() => change_between(&held, after.clone().reusing(&held)),
             Some(held) => {
                 let mut merged = held.clone();
                 for change in changes(Some(before.unwrap_or(&held)), after) {
                     match change {
-                        ItemChange::Put(_, item) if held.version_of(&item) > Some(item.version()) => (),
+                        ItemChange::Put(_, item) if !is_exact && held.version_of(&item) > Some(item.version()) => (),
                         ItemChange::Put(_, item) => merged.insert(item),
-                        ItemChange::Remove(kind, key) => merged.remove(kind, &key),
+                        ItemChange::Remove(kind, key) if before.is_some() => merged.remove(kind, &key),
+                        ItemChange::Remove(..) => (),
                     }
                 }
                 change_between(&held, merged)

@@ -305,3 +305,4 @@ async fn a_change_of_the_plan_is_announced_if_it_makes_a_difference() {
 }
 
 mod change_sets;
+mod followed;

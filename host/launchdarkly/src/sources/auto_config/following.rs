@@ -1,9 +1,7 @@
 //! The list of environments in a fleet: one gateway holds the stream, the others follow its list.
 
-use std::time::Duration;
-
 use sha2::{Digest, Sha256};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 use yardarm_core::Lifecycle;
 use yardarm_core::status::ErrorKind;
 use yardarm_core::time::unix_ms;
@@ -11,12 +9,9 @@ use yardarm_fleet::{Fleet, LeaderReport, News, Publisher, Role};
 
 use super::AutoConfigTask;
 use crate::identity::VENDOR;
-use crate::sources::fleet::{show, while_connected};
+use crate::sources::fleet::{SETTLED, news_until, show, while_connected};
 use crate::sources::persisted_list::{self, PersistedList};
 use crate::sources::shared_list::{SharedList, open};
-
-/// Time after which the leader has heard of everything that this gateway heard before it began to follow.
-const SETTLED: Duration = Duration::from_secs(10);
 
 impl AutoConfigTask {
     /// Shares the list with the other gateways of a fleet.
@@ -60,12 +55,7 @@ impl AutoConfigTask {
         self.source.iter_mut().for_each(|it| it.begin());
         loop {
             let Some(source) = &mut self.source else { return };
-            let news = async {
-                tokio::select! {
-                    news = source.news() => Some(news),
-                    () = sleep_until(settled_at), if !is_exact => None,
-                }
-            };
+            let news = news_until(source, settled_at, is_exact);
             let Some(news) = self.list.clean_up_until(news).await else {
                 is_exact = true;
                 self.source.iter_mut().for_each(|it| it.begin());
