@@ -183,6 +183,7 @@ impl RedisServer {
 impl Drop for RedisServer {
     fn drop(&mut self) {
         self.kill();
+        let _ = std::fs::remove_file(format!("/tmp/redis-{}.rdb", self.port));
         if self.is_cluster {
             let _ = std::fs::remove_file(format!("/tmp/nodes-{}.conf", self.port));
         }
@@ -206,9 +207,12 @@ fn next_port() -> u16 {
 
 /// Starts the process; returns `None` when the port is taken.
 fn launch(port: u16, password: Option<&str>, is_cluster: bool) -> Option<Child> {
+    // A replica keeps what it received in a file of `--dir`, which a later server would load.
+    let saved = format!("redis-{port}.rdb");
+    let _ = std::fs::remove_file(format!("/tmp/{saved}"));
     let mut command = Command::new("redis-server");
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
-    command.args(["--dir", "/tmp", "--loglevel", "warning"]);
+    command.args(["--dir", "/tmp", "--dbfilename", &saved, "--loglevel", "warning"]);
     if is_cluster {
         // Cluster state is kept in `--dir`; a file of an earlier server at this port would be loaded.
         let _ = std::fs::remove_file(format!("/tmp/nodes-{port}.conf"));
