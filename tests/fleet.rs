@@ -164,24 +164,23 @@ impl Fleet {
     async fn settles(&self) -> usize {
         within("one leader", async {
             loop {
-                let mut roles = Vec::new();
-                for member in self.members.iter().filter(|it| it.program.is_some()) {
-                    roles.push(member.role().await);
+                let mut leaders = Vec::new();
+                let mut followers = 0;
+                for (index, member) in self.members.iter().enumerate().filter(|it| it.1.program.is_some()) {
+                    match &*member.role().await {
+                        "leader" => leaders.push(index),
+                        "follower" => followers += 1,
+                        _ => (),
+                    }
                 }
-                let count = |role: &str| roles.iter().filter(|it| *it == role).count();
-                if count("leader") == 1 && count("follower") == roles.len() - 1 {
-                    break;
+                let running = self.members.iter().filter(|it| it.program.is_some()).count();
+                if leaders.len() == 1 && followers == running - 1 {
+                    return leaders[0];
                 }
                 tokio::time::sleep(std::time::Duration::from_millis(10)).await;
             }
         })
-        .await;
-        for (index, member) in self.members.iter().enumerate() {
-            if member.program.is_some() && member.role().await == "leader" {
-                return index;
-            }
-        }
-        unreachable!("one leads")
+        .await
     }
 
     async fn all_serve(&self, version: i64) {

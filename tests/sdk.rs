@@ -53,6 +53,20 @@ impl Sdk {
         assert_eq!(received, data, "`{name}` on {}", self.name);
     }
 
+    /// Reads until an event contains this text; the stream must stay open.
+    pub(crate) async fn receives_text(&mut self, text: &str) {
+        within(&format!("`{text}` on {}", self.name.clone()), async {
+            loop {
+                match self.next().await {
+                    StreamItem::Event { data, .. } if data.contains(text) => return,
+                    StreamItem::Event { .. } => (),
+                    other => panic!("waited for `{text}`, received {other:?}"),
+                }
+            }
+        })
+        .await;
+    }
+
     /// Expects a `ping`, whose data is one space.
     pub(crate) async fn receives_ping(&mut self) {
         let received = within(&format!("`ping` on {}", self.name), self.next()).await;

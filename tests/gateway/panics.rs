@@ -9,7 +9,6 @@ use crate::expected::empty;
 use crate::flags::{data, flag, some_data};
 use crate::program::{Program, Signal};
 use crate::running::{CTX, ENV_ID, SDK_KEY, Setup};
-use crate::sdk::Sdk;
 
 /// Long-lived tasks of a gateway with a LaunchDarkly side, as named in the metric.
 const TASKS: &[&str] = &[
@@ -31,20 +30,6 @@ const TASKS: &[&str] = &[
     "stream lifetimes",
     "upstream stream",
 ];
-
-/// Reads until an item contains this text.
-async fn receives_text(sdk: &mut Sdk, text: &str) {
-    within(&format!("`{text}`"), async {
-        loop {
-            match sdk.next().await {
-                StreamItem::Event { data, .. } if data.contains(text) => return,
-                StreamItem::Event { .. } => (),
-                other => panic!("waited for `{text}`, received {other:?}"),
-            }
-        }
-    })
-    .await;
-}
 
 /// Returns a flag whose version identifies it, and the text with which a `put` or a `patch` that contains it can be
 /// found.
@@ -68,8 +53,8 @@ async fn every_long_lived_task_survives_a_panic_and_data_flows_again() {
     let gateway = everything(&dir).start().await;
     let mut server = gateway.opens("/all", SDK_KEY).await;
     let mut browser = gateway.opens_with(&Call::get(format!("/eval/{ENV_ID}/{CTX}"))).await;
-    receives_text(&mut server, "\"version\":3").await;
-    receives_text(&mut browser, "plain").await;
+    server.receives_text("\"version\":3").await;
+    browser.receives_text("plain").await;
     let known = gateway.panics().await;
     let mut version = 10_000;
     for task in TASKS {
@@ -85,10 +70,10 @@ async fn every_long_lived_task_survives_a_panic_and_data_flows_again() {
         version += 1;
         let (flag, text) = marked(version);
         gateway.upstream.patches(SDK_KEY, &flag);
-        receives_text(&mut server, &text).await;
-        receives_text(&mut browser, &text).await;
+        server.receives_text(&text).await;
+        browser.receives_text(&text).await;
         let mut late = gateway.opens("/all", SDK_KEY).await;
-        receives_text(&mut late, &text).await;
+        late.receives_text(&text).await;
     }
     // All other tasks of the LaunchDarkly side as well; a new task has to be added to the list above. Tasks of the
     // process may have been started by another test.
@@ -116,13 +101,13 @@ async fn every_long_lived_task_survives_a_panic_and_data_flows_again() {
 async fn an_upstream_task_that_panics_shows_in_the_state_of_its_environment() {
     let gateway = Setup::with(some_data()).start().await;
     let mut stream = gateway.opens("/all", SDK_KEY).await;
-    receives_text(&mut stream, "\"version\":3").await;
+    stream.receives_text("\"version\":3").await;
     // Within a change: it is neither lost nor partially served.
     gateway.supervisor.faults().arm("apply change");
     let (changed, text) = marked(4);
     gateway.upstream.patches(SDK_KEY, &changed);
     gateway.counts_a_panic("upstream stream", 0).await;
-    receives_text(&mut stream, &text).await;
+    stream.receives_text(&text).await;
     let is_valid = |it: &Value| it["environments"]["main"]["connectionStatus"]["state"] == "VALID";
     gateway.status_where("recovery", is_valid).await;
     let status = gateway.operator_gets("/api/status").await.json();
@@ -147,7 +132,7 @@ async fn an_upstream_task_that_panics_shows_in_the_state_of_its_environment() {
     gateway.status_where("an interruption", is_interrupted).await;
     assert_eq!(gateway.answers(&Call::get("/sdk/flags/plain").key(SDK_KEY)).await.json()["version"], 4);
     gateway.supervisor.faults().clear();
-    receives_text(&mut stream, &text).await;
+    stream.receives_text(&text).await;
     gateway.stop().await;
 }
 
@@ -155,7 +140,7 @@ async fn an_upstream_task_that_panics_shows_in_the_state_of_its_environment() {
 async fn a_panic_ends_one_request_one_connection_or_one_stream() {
     let gateway = Setup::with(some_data()).events().start().await;
     let mut other = gateway.opens("/all", SDK_KEY).await;
-    receives_text(&mut other, "\"version\":3").await;
+    other.receives_text("\"version\":3").await;
     let call = Call::get("/sdk/flags").key(SDK_KEY);
     gateway.supervisor.faults().arm("request");
     let answer = gateway.answers(&call).await;
@@ -169,7 +154,7 @@ async fn a_panic_ends_one_request_one_connection_or_one_stream() {
     assert!(!matches!(received, StreamItem::Event { .. }), "{received:?}");
     let (changed, text) = marked(4);
     gateway.upstream.patches(SDK_KEY, &changed);
-    receives_text(&mut other, &text).await;
+    other.receives_text(&text).await;
 
     // Long enough to be evaluated on another thread.
     let context = json!({"kind": "user", "key": "a".repeat(200_000)}).to_string();
@@ -212,13 +197,13 @@ async fn an_evaluated_stream_outlives_a_panic_of_its_evaluation() {
     // Small enough to be kept, and long enough to be evaluated on another thread.
     let context = json!({"kind": "user", "key": "a".repeat(30_000)}).to_string();
     let mut browser = gateway.opens_with(&Call::report(format!("/eval/{ENV_ID}"), context)).await;
-    receives_text(&mut browser, "flag199").await;
+    browser.receives_text("flag199").await;
     assert!(gateway.supervisor.faults().are_over());
     for version in [7, 8] {
         gateway.supervisor.faults().arm("evaluation");
         let changed = (0..40).map(|it| flag(&format!("flag{it:03}"), version));
         gateway.upstream.puts(SDK_KEY, &data(changed, []));
-        receives_text(&mut browser, &format!("\"version\":{version}")).await;
+        browser.receives_text(&format!("\"version\":{version}")).await;
         assert!(gateway.supervisor.faults().are_over());
     }
     gateway.stop().await;
@@ -244,7 +229,7 @@ async fn a_panic_of_a_vital_thread_ends_the_process_with_an_error() {
 async fn a_panic_is_one_record_of_the_log() {
     let (program, cloud, _dir) = program_with("upstream stream").await;
     let mut stream = program.opens_when_ready("/all", SDK_KEY).await;
-    receives_text(&mut stream, "\"version\":3").await;
+    stream.receives_text("\"version\":3").await;
     let is_counted = async || {
         let text = program.operator_gets("/metrics").await.text().to_owned();
         text.contains("yardarm_task_panics_total{task=\"upstream stream\"} 1\n")
@@ -269,7 +254,7 @@ async fn a_panic_is_one_record_of_the_log() {
         }
     })
     .await;
-    receives_text(&mut stream, &marked(version).1).await;
+    stream.receives_text(&marked(version).1).await;
     program.signal(Signal::TERM);
     let (status, log) = program.ends().await;
     assert_eq!(status.code(), Some(0), "{log:#?}");

@@ -6,8 +6,9 @@ use std::path::Path;
 use super::{root, sources};
 
 /// Crates whose modules are in layers.
-const CRATES: [&str; 8] = [
+const CRATES: [&str; 9] = [
     "host/core/src",
+    "host/fleet/src",
     "host/harness-eval/src",
     "host/harness/src",
     "host/launchdarkly-eval/src",

@@ -11,11 +11,11 @@ use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 use yardarm_core::status::Status;
 use yardarm_core::{Backoff, Lifecycle};
-use yardarm_store::{FleetStore, LeaseWish, RedisFleet, StoreError};
+use yardarm_store::{FleetStore, LeaseRequest, RedisFleet, StoreError};
 
 use crate::config::FleetConfig;
 use crate::leadership::Role;
-use crate::source::{SharedSource, Source};
+use crate::shared_source::SharedSource;
 
 /// Renewals of a lease during its lifetime.
 const RENEWALS: u32 = 5;
@@ -25,7 +25,7 @@ const LOG_WAIT: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_millis(100);
 const MAX_RETRY: Duration = Duration::from_secs(2);
 /// Time limit for giving up all leases at the end of the process.
-const FAREWELL: Duration = Duration::from_secs(1);
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A gateway's part in a fleet. Cheap to clone.
 #[derive(Clone)]
@@ -37,10 +37,10 @@ struct Shared {
     instance: String,
     lease: Duration,
     sources: Mutex<BTreeMap<Arc<str>, Arc<SharedSource>>>,
-    /// Leases of sources that this gateway has left.
-    left: Mutex<Vec<LeaseWish>>,
+    /// Requests that give up the leases of sources that were removed.
+    released: Mutex<Vec<LeaseRequest>>,
     /// Wakes the task that keeps leases.
-    joined: Notify,
+    added: Notify,
     members: AtomicUsize,
     is_available: AtomicBool,
 }
@@ -62,8 +62,8 @@ impl Fleet {
             instance: Uuid::new_v4().to_string(),
             lease,
             sources: Mutex::default(),
-            left: Mutex::default(),
-            joined: Notify::new(),
+            released: Mutex::default(),
+            added: Notify::new(),
             members: AtomicUsize::new(1),
             is_available: AtomicBool::new(true),
         }));
@@ -72,7 +72,7 @@ impl Fleet {
             let (fleet, end) = (leases.clone(), end.clone());
             async move {
                 tokio::select! {
-                    () = end.cancelled() => fleet.say_farewell().await,
+                    () = end.cancelled() => fleet.release_all().await,
                     () = fleet.keep_leases() => (),
                 }
             }
@@ -82,18 +82,6 @@ impl Fleet {
             async move { fleet.follow_log().await }
         });
         fleet
-    }
-
-    /// Takes part in a source. `status` is the state of this gateway's connection to it.
-    ///
-    /// A source that is joined twice at once, such as by an environment that is replaced, is led by whoever joined last.
-    #[must_use]
-    pub fn join(&self, name: &str, status: Status) -> Source {
-        let name: Arc<str> = name.into();
-        let shared = Arc::new(SharedSource::new(Arc::clone(&name), status, self.0.lease));
-        self.0.sources.lock().insert(name, Arc::clone(&shared));
-        self.0.joined.notify_one();
-        Source::new(self.clone(), shared)
     }
 
     /// Returns the number of gateways in the fleet, as of the last answer of the database.
@@ -122,55 +110,65 @@ impl Fleet {
         &self.0.instance
     }
 
+    /// Takes part in a source.
+    pub(crate) fn add(&self, name: &str, status: Status) -> Arc<SharedSource> {
+        let name: Arc<str> = name.into();
+        let shared = Arc::new(SharedSource::new(Arc::clone(&name), status, self.0.lease));
+        self.0.sources.lock().insert(name, Arc::clone(&shared));
+        self.0.added.notify_one();
+        shared
+    }
+
     /// Takes no further part in a source, and gives up its lease.
-    pub(crate) fn leave(&self, source: &Arc<SharedSource>) {
+    pub(crate) fn remove(&self, source: &Arc<SharedSource>) {
         let mut sources = self.0.sources.lock();
         if sources.get(&source.name).is_some_and(|it| Arc::ptr_eq(it, source)) {
             sources.remove(&source.name);
-            self.0.left.lock().push(source.farewell());
+            self.0.released.lock().push(source.release_request());
         }
     }
 
     /// Keeps leases until dropped.
     async fn keep_leases(&self) {
         loop {
-            self.beat().await;
+            self.send_heartbeat().await;
             tokio::select! {
                 () = sleep(self.0.lease / RENEWALS) => (),
-                () = self.0.joined.notified() => (),
+                () = self.0.added.notified() => (),
             }
         }
     }
 
-    async fn beat(&self) {
+    async fn send_heartbeat(&self) {
         let sources: Vec<_> = self.0.sources.lock().values().cloned().collect();
         let (now, has_others) = (Instant::now(), self.members() > 1);
-        let mut wishes: Vec<_> = sources.iter().map(|it| it.wish(now, has_others)).collect();
-        let left = std::mem::take(&mut *self.0.left.lock());
-        // A source that was left and joined again is not given up.
-        wishes.extend(left.into_iter().filter(|left| sources.iter().all(|it| it.name != left.source)));
-        match self.0.store.beat(&self.0.instance, self.0.lease, &wishes).await {
+        let mut requests: Vec<_> = sources.iter().map(|it| it.lease_request(now, has_others)).collect();
+        let released = std::mem::take(&mut *self.0.released.lock());
+        // A source that was removed and added again is kept.
+        requests.extend(released.into_iter().filter(|gone| sources.iter().all(|it| it.name != gone.source)));
+        match self.0.store.heartbeat(&self.0.instance, self.0.lease, &requests).await {
             Ok(state) => {
                 self.0.members.store(state.members, Ordering::Relaxed);
                 self.mark_available();
                 for (source, state) in sources.iter().zip(state.sources) {
-                    source.answered(now, &self.0.instance, state);
+                    source.set_state(now, &self.0.instance, state);
                 }
             }
             Err(error) => {
                 self.mark_failed(&error);
                 let now = Instant::now();
-                sources.iter().for_each(|it| it.unanswered(now));
+                sources.iter().for_each(|it| it.set_unreachable(now));
             }
         }
     }
 
     /// Gives up all leases, so that other gateways take over at once.
-    async fn say_farewell(&self) {
+    async fn release_all(&self) {
         let sources: Vec<_> = self.0.sources.lock().values().cloned().collect();
-        let wishes: Vec<_> = sources.iter().map(|it| it.farewell()).collect();
+        let requests: Vec<_> = sources.iter().map(|it| it.release_request()).collect();
         // Otherwise they end by themselves.
-        let _ = timeout(FAREWELL, self.0.store.beat(&self.0.instance, Duration::from_millis(1), &wishes)).await;
+        let _ = timeout(RELEASE_TIMEOUT, self.0.store.heartbeat(&self.0.instance, Duration::from_millis(1), &requests))
+            .await;
     }
 
     /// Passes the log on to the sources until dropped.
@@ -186,7 +184,9 @@ impl Fleet {
                                 retry.reset();
                                 for entry in entries {
                                     let source = self.0.sources.lock().get(&entry.source).cloned();
-                                    source.into_iter().for_each(|it| it.changed(entry.clone()));
+                                    if let Some(source) = source {
+                                        source.push(entry);
+                                    }
                                 }
                             }
                             Err(error) => break error,

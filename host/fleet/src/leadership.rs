@@ -6,12 +6,12 @@ use tokio::time::Instant;
 use yardarm_store::LeaseAction;
 
 /// How long a leader without a valid upstream connection keeps the lease, if another gateway could take it.
-const PATIENCE: Duration = Duration::from_secs(3);
+const UPSTREAM_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a gateway that gave up a lease leaves it to others, at first and at most.
-const HESITATION: Duration = Duration::from_secs(10);
-const MAX_HESITATION: Duration = Duration::from_secs(120);
-/// How long a lease may be free until a gateway that hesitates claims it all the same.
-const UNWANTED: Duration = Duration::from_millis(1500);
+const BACK_OFF: Duration = Duration::from_secs(10);
+const MAX_BACK_OFF: Duration = Duration::from_secs(120);
+/// How long a lease may be free until a gateway that backs off claims it all the same.
+const FREE_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// The role of a gateway for one source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -37,8 +37,8 @@ pub(crate) struct Leadership {
     /// Since when the upstream connection of this gateway, being the leader, is not valid.
     invalid_since: Option<Instant>,
     /// Until when the lease is left to others, and how long the next time.
-    hesitates_until: Option<Instant>,
-    hesitation: Duration,
+    backs_off_until: Option<Instant>,
+    back_off: Duration,
     /// Since when the lease is known to be free.
     free_since: Option<Instant>,
 }
@@ -72,41 +72,41 @@ impl Leadership {
             lifetime,
             answered_at: None,
             invalid_since: None,
-            hesitates_until: None,
-            hesitation: HESITATION,
+            backs_off_until: None,
+            back_off: BACK_OFF,
             free_since: None,
         }
     }
 
-    /// Decides what to do with the lease. `is_valid`: whether the upstream connection is; `has_others`: whether the fleet
+    /// Returns what to do with the lease. `is_valid`: whether the upstream connection is; `has_others`: whether the fleet
     /// has other gateways.
-    pub(crate) fn wish(&mut self, now: Instant, is_valid: bool, has_others: bool) -> LeaseAction {
+    pub(crate) fn next_action(&mut self, now: Instant, is_valid: bool, has_others: bool) -> LeaseAction {
         if self.role != Role::Leader {
             self.invalid_since = None;
-            let is_unwanted = self.free_since.is_some_and(|it| now.duration_since(it) >= UNWANTED);
-            let hesitates = has_others && self.hesitates_until.is_some_and(|it| now < it) && !is_unwanted;
-            return if hesitates { LeaseAction::Wait } else { LeaseAction::Claim };
+            let is_abandoned = self.free_since.is_some_and(|it| now.duration_since(it) >= FREE_TIMEOUT);
+            let backs_off = has_others && self.backs_off_until.is_some_and(|it| now < it) && !is_abandoned;
+            return if backs_off { LeaseAction::Wait } else { LeaseAction::Claim };
         }
         if is_valid {
             self.invalid_since = None;
-            self.hesitation = HESITATION;
+            self.back_off = BACK_OFF;
             return LeaseAction::Claim;
         }
         let since = *self.invalid_since.get_or_insert(now);
-        let may_give_up = has_others && self.hesitates_until.is_none_or(|it| now >= it);
-        if may_give_up && now.duration_since(since) >= PATIENCE {
-            self.hesitates_until = Some(now + self.hesitation);
-            self.hesitation = (self.hesitation * 2).min(MAX_HESITATION);
+        let may_give_up = has_others && self.backs_off_until.is_none_or(|it| now >= it);
+        if may_give_up && now.duration_since(since) >= UPSTREAM_TIMEOUT {
+            self.backs_off_until = Some(now + self.back_off);
+            self.back_off = (self.back_off * 2).min(MAX_BACK_OFF);
             return LeaseAction::Release;
         }
         LeaseAction::Claim
     }
 
-    /// Takes the holder of the lease from the database. `asked_at` is when the request was sent.
-    pub(crate) fn answered(&mut self, asked_at: Instant, instance: &str, holder: Option<&str>) -> Role {
-        self.answered_at = Some(asked_at);
+    /// Takes the holder of the lease from the database. `sent_at` is when the request was sent.
+    pub(crate) fn set_holder(&mut self, sent_at: Instant, instance: &str, holder: Option<&str>) -> Role {
+        self.answered_at = Some(sent_at);
         self.free_since = match holder {
-            None => self.free_since.or(Some(asked_at)),
+            None => self.free_since.or(Some(sent_at)),
             Some(_) => None,
         };
         self.role = if holder == Some(instance) { Role::Leader } else { Role::Follower };
@@ -114,7 +114,7 @@ impl Leadership {
     }
 
     /// Notes that the database did not answer. Once the lease may have ended, the gateway depends on itself.
-    pub(crate) fn unanswered(&mut self, now: Instant) -> Role {
+    pub(crate) fn set_unreachable(&mut self, now: Instant) -> Role {
         if self.answered_at.is_none_or(|it| now.duration_since(it) >= self.lifetime) {
             self.free_since = None;
             self.role = Role::Alone;

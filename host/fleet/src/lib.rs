@@ -8,12 +8,19 @@
 #![forbid(unsafe_code)]
 
 mod config;
-mod fleet;
+
 mod leadership;
+
+mod shared_source;
+
+mod fleet;
+
+mod source;
+
+mod publisher;
+
 #[cfg(test)]
 mod memory;
-mod publisher;
-mod source;
 #[cfg(test)]
 mod tests;
 
@@ -21,5 +28,6 @@ pub use self::config::{FleetConfig, KEYS};
 pub use self::fleet::Fleet;
 pub use self::leadership::Role;
 pub use self::publisher::{Content, Publisher};
-pub use self::source::{LeaderReport, News, Source};
+pub use self::shared_source::LeaderReport;
+pub use self::source::{News, Source};
 pub use yardarm_store::{Entry, Position};

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use yardarm_store::{
-    Entry, FleetLog, FleetState, FleetStore, LeaseAction, LeaseWish, LogEntry, Position, SourceState, StoreError,
+    Entry, FleetLog, FleetState, FleetStore, LeaseAction, LeaseRequest, LogEntry, Position, SourceState, StoreError,
     Write, Written,
 };
 
@@ -115,27 +115,33 @@ impl MemoryFleet {
 
 #[async_trait]
 impl FleetStore for MemoryFleet {
-    async fn beat(&self, instance: &str, lifetime: Duration, wishes: &[LeaseWish]) -> Result<FleetState, StoreError> {
+    async fn heartbeat(
+        &self,
+        instance: &str,
+        lifetime: Duration,
+        requests: &[LeaseRequest],
+    ) -> Result<FleetState, StoreError> {
         self.run(|content| {
             let now = Instant::now();
             content.members.insert(instance.to_owned(), now + lifetime);
             content.members.retain(|_, end| *end > now);
             let mut sources = Vec::new();
-            for wish in wishes {
-                let mut holder = content.holder(&wish.source);
-                if holder.as_deref() == Some(instance) && wish.action == LeaseAction::Release {
-                    content.leases.remove(&wish.source);
+            for request in requests {
+                let mut holder = content.holder(&request.source);
+                if holder.as_deref() == Some(instance) && request.action == LeaseAction::Release {
+                    content.leases.remove(&request.source);
                     holder = None;
-                } else if holder.as_deref() == Some(instance) || (holder.is_none() && wish.action == LeaseAction::Claim)
+                } else if holder.as_deref() == Some(instance)
+                    || (holder.is_none() && request.action == LeaseAction::Claim)
                 {
-                    content.leases.insert(Arc::clone(&wish.source), (instance.to_owned(), now + lifetime));
-                    content.notes.insert(Arc::clone(&wish.source), Arc::clone(&wish.note));
+                    content.leases.insert(Arc::clone(&request.source), (instance.to_owned(), now + lifetime));
+                    content.notes.insert(Arc::clone(&request.source), Arc::clone(&request.note));
                     holder = Some(instance.to_owned());
                 }
                 sources.push(SourceState {
                     holder: holder.map(Arc::from),
-                    note: content.notes.get(&wish.source).cloned().unwrap_or_default(),
-                    position: content.contents.get(&*wish.source).map(|it| it.0.clone()),
+                    note: content.notes.get(&request.source).cloned().unwrap_or_default(),
+                    position: content.contents.get(&*request.source).map(|it| it.0.clone()),
                 });
             }
             FleetState { members: content.members.len(), sources }

@@ -11,7 +11,8 @@ use yardarm_store::{Entry, Position, StoreError, Write, Written};
 
 use crate::fleet::Fleet;
 use crate::leadership::Role;
-use crate::source::{SharedSource, Source};
+use crate::shared_source::SharedSource;
+use crate::source::Source;
 
 /// Delays between attempts to write.
 const RETRY: Duration = Duration::from_millis(100);
@@ -90,7 +91,7 @@ impl<C: Content> Publisher<C> {
                 let content = newest.borrow_and_update().clone();
                 let (Some(content), Role::Leader) = (content, *role.borrow_and_update()) else { break };
                 match self.write(&content).await {
-                    // `NotLeader`: the next beat brings the role.
+                    // `NotLeader`: the next heartbeat brings the role.
                     Ok(Written::Yes | Written::NotLeader) => {
                         retry.reset();
                         break;
@@ -131,12 +132,10 @@ impl<C: Content> Publisher<C> {
                 (next, written)
             }
         };
-        if written == Written::Yes {
-            // Not while the role may have changed in between: what is followed is noted by `followed` alone.
-            if *source.role.borrow() == Role::Leader {
-                source.set_position(Some(next.clone()));
-                *self.0.published.lock() = Some((next, content.clone()));
-            }
+        // Not if the role has changed in between: what is followed is noted by `followed` alone.
+        if written == Written::Yes && *source.role.borrow() == Role::Leader {
+            source.set_position(Some(next.clone()));
+            *self.0.published.lock() = Some((next, content.clone()));
         }
         Ok(written)
     }

@@ -10,7 +10,7 @@ use yardarm_core::status::Status;
 use yardarm_store::Entry;
 
 use crate::memory::MemoryDatabase;
-use crate::{Content, Fleet, News, Publisher, Role};
+use crate::{Content, Fleet, News, Publisher, Role, Source};
 
 const LEASE: Duration = Duration::from_millis(2500);
 const SOURCE: &str = "source";
@@ -48,7 +48,7 @@ impl Gateway {
         let fleet = Fleet::start_with(Arc::new(database.access(number)), LEASE, &lifecycle);
         let status = Status::new();
         status.message_processed();
-        let mut source = fleet.join(SOURCE, status);
+        let mut source = Source::join(&fleet, SOURCE, status);
         let publisher = Publisher::start(&source, &lifecycle);
         let role = source.role();
         let (served, reads) = (Arc::new(Mutex::new(Texts::default())), Arc::new(Mutex::new(0)));

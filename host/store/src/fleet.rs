@@ -22,7 +22,12 @@ use crate::StoreError;
 pub trait FleetStore: Send + Sync + 'static {
     /// Claims, renews and releases leases of `instance`, and returns the state of the fleet. A lease ends `lifetime` after
     /// it was last renewed, and so does the membership of an instance.
-    async fn beat(&self, instance: &str, lifetime: Duration, wishes: &[LeaseWish]) -> Result<FleetState, StoreError>;
+    async fn heartbeat(
+        &self,
+        instance: &str,
+        lifetime: Duration,
+        requests: &[LeaseRequest],
+    ) -> Result<FleetState, StoreError>;
 
     /// Appends changes to the content of a source that is at `position`.
     async fn append(&self, write: &Write<'_>, position: &Position, changes: &[Entry]) -> Result<Written, StoreError>;
@@ -47,9 +52,9 @@ pub trait FleetLog: Send + 'static {
     async fn next(&mut self, wait: Duration) -> Result<Vec<LogEntry>, StoreError>;
 }
 
-/// What a gateway wants of the lease of a source.
+/// A request for the lease of a source.
 #[derive(Debug, Clone)]
-pub struct LeaseWish {
+pub struct LeaseRequest {
     /// Name of the source.
     pub source: Arc<str>,
     /// What is done with the lease.
@@ -74,7 +79,7 @@ pub enum LeaseAction {
 pub struct FleetState {
     /// Number of instances.
     pub members: usize,
-    /// The state of each source, in the order of the wishes.
+    /// The state of each source, in the order of the requests.
     pub sources: Vec<SourceState>,
 }
 

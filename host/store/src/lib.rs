@@ -20,7 +20,7 @@ pub use self::consul::{Consul, ConsulAddress, InvalidConsulAddress};
 #[cfg(feature = "dynamodb")]
 pub use self::dynamodb::{DynamoDb, DynamoDbAddress};
 pub use self::fleet::{
-    Entry, FleetLog, FleetState, FleetStore, LeaseAction, LeaseWish, LogEntry, Position, SourceState, Write, Written,
+    Entry, FleetLog, FleetState, FleetStore, LeaseAction, LeaseRequest, LogEntry, Position, SourceState, Write, Written,
 };
 pub use self::layout::Layout;
 pub use self::redis::{

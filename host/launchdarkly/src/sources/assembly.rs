@@ -189,7 +189,7 @@ impl EnvironmentAssembly {
             EvaluatedStreams::new(name.clone(), data.clone(), store.clone(), parts, evaluators, lifecycle)
         });
         let source = self.parts.fleet.as_ref().filter(|_| !self.is_offline);
-        let source = source.map(|fleet| fleet.join(&source_name(&settings.get(), &filter), status.clone()));
+        let source = source.map(|it| Source::join(it, &source_name(&settings.get(), &filter), status.clone()));
         let environment = Arc::new(LdEnvironment {
             ping_sources: self.ping_sources(&data, &lifecycles.0),
             base: EnvironmentBase::new(name, data, status),

@@ -104,7 +104,12 @@ impl FleetTask {
                     leader = Some(report);
                     continue;
                 }
-                News::Content(position, entries) => (position, content::items(entries).await),
+                News::Content(position, entries) => {
+                    let (items, held) = (content::items(entries).await, applier.upstream_items());
+                    // What is equal shares the allocations of what is served.
+                    let items = items.map(|it| held.iter().fold(it, Items::reusing));
+                    (position, items)
+                }
                 News::Changes(position, entries) => match &published {
                     Some((_, items)) => (position, content::with_changes(items.clone(), entries)),
                     None => {

@@ -6,12 +6,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bytes::Bytes;
+use axum::body::Body;
 use serde::Deserialize;
 use tokio::time::sleep;
 use yardarm_core::Supervised;
 use yardarm_core::status::RelayedOutage;
 use yardarm_core::time::unix_ms;
+use yardarm_vendor::body::{self, BodyError};
 
 use crate::config::Config;
 use crate::environments::{Environments, LdEnvironment};
@@ -108,22 +109,18 @@ impl RelayWatch {
 
     /// Reads the status; `None` if upstream cannot be reached, `Some(None)` if it has no such document.
     async fn look(&self) -> Option<Option<RelayStatus>> {
-        let mut response = self.http.requests.get(&self.url).send().await.ok()?;
+        let response = self.http.requests.get(&self.url).send().await.ok()?;
         if response.status().is_server_error() {
             return None;
         }
         if !response.status().is_success() {
             return Some(None);
         }
-        let mut document = Vec::new();
-        while let Some(part) = response.chunk().await.ok()? {
-            let part: Bytes = part;
-            if document.len() + part.len() > MAX_DOCUMENT {
-                return Some(None);
-            }
-            document.extend_from_slice(&part);
+        match body::collect(Body::from_stream(response.bytes_stream()), MAX_DOCUMENT, |_| true).await {
+            Ok(document) => Some(RelayStatus::read(&document)),
+            Err(BodyError::TooLarge) => Some(None),
+            Err(_) => None,
         }
-        Some(RelayStatus::read(&document))
     }
 
     fn apply(&self, status: &RelayStatus) {

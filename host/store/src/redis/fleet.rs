@@ -16,11 +16,11 @@ use self::message::message;
 use super::RedisAddress;
 use super::connection::Connections;
 use crate::fleet::{
-    Entry, FleetLog, FleetState, FleetStore, LeaseAction, LeaseWish, Position, SourceState, Write, Written,
+    Entry, FleetLog, FleetState, FleetStore, LeaseAction, LeaseRequest, Position, SourceState, Write, Written,
 };
 use crate::{StoreError, Trouble};
 
-const BEAT: &str = include_str!("fleet/beat.lua");
+const HEARTBEAT: &str = include_str!("fleet/heartbeat.lua");
 const APPEND: &str = include_str!("fleet/append.lua");
 const REPLACE: &str = include_str!("fleet/replace.lua");
 
@@ -39,7 +39,7 @@ const CONTENT_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Time after which content that was prepared and not used is removed.
 const PREPARED_LIFETIME: Duration = Duration::from_secs(60);
 /// Length of the log.
-const LOG_LENGTH: usize = 4096;
+const LOG_LENGTH: usize = 512;
 
 /// The shared part of a Redis database.
 pub struct RedisFleet {
@@ -89,26 +89,31 @@ impl RedisFleet {
 
 #[async_trait]
 impl FleetStore for RedisFleet {
-    async fn beat(&self, instance: &str, lifetime: Duration, wishes: &[LeaseWish]) -> Result<FleetState, StoreError> {
+    async fn heartbeat(
+        &self,
+        instance: &str,
+        lifetime: Duration,
+        requests: &[LeaseRequest],
+    ) -> Result<FleetState, StoreError> {
         let mut state = FleetState::default();
         // One chunk at least, so that an instance without sources is a member as well.
-        for chunk in 0..wishes.len().div_ceil(SOURCES).max(1) {
-            let wishes = wishes.chunks(SOURCES).nth(chunk).unwrap_or_default();
-            let mut script = eval(BEAT, 2 + 2 * wishes.len());
+        for chunk in 0..requests.len().div_ceil(SOURCES).max(1) {
+            let requests = requests.chunks(SOURCES).nth(chunk).unwrap_or_default();
+            let mut script = eval(HEARTBEAT, 2 + 2 * requests.len());
             script.arg(format!("{}:members", self.tag)).arg(format!("{}:notes", self.tag));
-            for wish in wishes {
-                script.arg(self.lease(&wish.source)).arg(self.content(&wish.source));
+            for request in requests {
+                script.arg(self.lease(&request.source)).arg(self.content(&request.source));
             }
             script.arg(instance).arg(millis(lifetime)).arg(millis(CONTENT_LIFETIME)).arg(POSITION);
-            for wish in wishes {
-                script.arg(&*wish.source).arg(wish.action.as_str()).arg(&*wish.note);
+            for request in requests {
+                script.arg(&*request.source).arg(request.action.as_str()).arg(&*request.note);
             }
             let reply: Vec<String> = self
                 .connections
                 .shared(QUICK, async |mut connection| script.query_async(&mut connection).await)
                 .await?;
             let (members, sources) = reply.split_first().ok_or_else(unexpected)?;
-            if sources.len() != 3 * wishes.len() {
+            if sources.len() != 3 * requests.len() {
                 return Err(unexpected());
             }
             state.members = members.parse().map_err(|_| unexpected())?;

@@ -12,7 +12,7 @@ impl Applier {
     pub(crate) async fn follow(&mut self, before: Option<&Items>, after: &Items, is_exact: bool) {
         let change = match self.upstream_items() {
             None => Some(Change::Put(after.clone())),
-            Some(held) if is_exact && before.is_none() => change_between(&held, after.clone().reusing(&held)),
+            Some(held) if is_exact && before.is_none() => change_between(&held, after.clone()),
             Some(held) => {
                 let mut merged = held.clone();
                 for change in changes(Some(before.unwrap_or(&held)), after) {

@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use yardarm_core::Lifecycle;
 use yardarm_core::status::ErrorKind;
 use yardarm_core::time::unix_ms;
-use yardarm_fleet::{Fleet, LeaderReport, News, Publisher, Role};
+use yardarm_fleet::{Fleet, LeaderReport, News, Publisher, Role, Source};
 
 use super::AutoConfigTask;
 use crate::identity::VENDOR;
@@ -24,7 +24,7 @@ impl AutoConfigTask {
             }
         };
         let digest = hex::encode(&Sha256::digest(self.key.expose().as_bytes())[..8]);
-        let source = fleet.join(&format!("{VENDOR}/auto-configuration/{digest}"), self.status.clone());
+        let source = Source::join(fleet, &format!("{VENDOR}/auto-configuration/{digest}"), self.status.clone());
         self.list.publisher = Some((Publisher::start(&source, lifecycle), seal));
         self.source = Some(source);
     }

@@ -11,12 +11,13 @@ fn fleet(server: &RedisServer, name: &str) -> RedisFleet {
     RedisFleet::new(&address, name)
 }
 
-fn wish(source: &str, action: LeaseAction, note: &str) -> LeaseWish {
-    LeaseWish { source: source.into(), action, note: note.into() }
+fn request(source: &str, action: LeaseAction, note: &str) -> LeaseRequest {
+    LeaseRequest { source: source.into(), action, note: note.into() }
 }
 
-async fn beat(fleet: &RedisFleet, instance: &str, action: LeaseAction) -> SourceState {
-    let state = fleet.beat(instance, LIFETIME, &[wish("s", action, instance)]).await.expect("a reachable database");
+async fn heartbeat(fleet: &RedisFleet, instance: &str, action: LeaseAction) -> SourceState {
+    let state =
+        fleet.heartbeat(instance, LIFETIME, &[request("s", action, instance)]).await.expect("a reachable database");
     state.sources.into_iter().next().expect("one source")
 }
 
@@ -34,26 +35,27 @@ async fn content(fleet: &RedisFleet) -> Option<(Position, Vec<Entry>)> {
 async fn a_lease_has_one_holder_until_it_ends_or_is_released() {
     let Some(server) = RedisServer::start() else { return };
     let (a, b) = (fleet(&server, "f"), fleet(&server, "f"));
-    assert_eq!(beat(&a, "a", LeaseAction::Wait).await, SourceState::default());
-    assert_eq!(beat(&a, "a", LeaseAction::Claim).await.holder.as_deref(), Some("a"));
-    let seen = beat(&b, "b", LeaseAction::Claim).await;
+    assert_eq!(heartbeat(&a, "a", LeaseAction::Wait).await, SourceState::default());
+    assert_eq!(heartbeat(&a, "a", LeaseAction::Claim).await.holder.as_deref(), Some("a"));
+    let seen = heartbeat(&b, "b", LeaseAction::Claim).await;
     assert_eq!((seen.holder.as_deref(), &*seen.note), (Some("a"), "a"));
-    assert_eq!(beat(&b, "b", LeaseAction::Release).await.holder.as_deref(), Some("a"), "not b's to release");
-    assert_eq!(beat(&a, "a", LeaseAction::Release).await.holder, None);
-    assert_eq!(beat(&b, "b", LeaseAction::Claim).await.holder.as_deref(), Some("b"));
+    assert_eq!(heartbeat(&b, "b", LeaseAction::Release).await.holder.as_deref(), Some("a"), "not b's to release");
+    assert_eq!(heartbeat(&a, "a", LeaseAction::Release).await.holder, None);
+    assert_eq!(heartbeat(&b, "b", LeaseAction::Claim).await.holder.as_deref(), Some("b"));
     let other = fleet(&server, "g");
-    assert_eq!(beat(&other, "a", LeaseAction::Wait).await.holder, None, "fleets are apart");
+    assert_eq!(heartbeat(&other, "a", LeaseAction::Wait).await.holder, None, "fleets are apart");
     // Not renewed, it ends by the clock of the database.
     tokio::time::sleep(LIFETIME * 2).await;
-    assert_eq!(beat(&a, "a", LeaseAction::Claim).await.holder.as_deref(), Some("a"));
+    assert_eq!(heartbeat(&a, "a", LeaseAction::Claim).await.holder.as_deref(), Some("a"));
 }
 
 #[tokio::test]
 async fn many_sources_are_answered_in_order() {
     let Some(server) = RedisServer::start() else { return };
     let fleet = fleet(&server, "f");
-    let wishes: Vec<_> = (0..300).map(|it| wish(&format!("s{it}"), LeaseAction::Claim, &format!("n{it}"))).collect();
-    let state = fleet.beat("a", LIFETIME, &wishes).await.unwrap();
+    let requests: Vec<_> =
+        (0..300).map(|it| request(&format!("s{it}"), LeaseAction::Claim, &format!("n{it}"))).collect();
+    let state = fleet.heartbeat("a", LIFETIME, &requests).await.unwrap();
     let notes: Vec<_> = state.sources.iter().map(|it| it.note.to_string()).collect();
     assert_eq!(notes, (0..300).map(|it| format!("n{it}")).collect::<Vec<_>>());
 }
@@ -67,7 +69,7 @@ async fn only_the_holder_writes_and_changes_follow_the_position() {
     let write = |instance, next| Write { source: "s", instance, next };
     assert_eq!(fleet.replace(&write("a", &first), &[]).await.unwrap(), Written::NotLeader);
     assert_eq!(content(&fleet).await, None);
-    beat(&fleet, "a", LeaseAction::Claim).await;
+    heartbeat(&fleet, "a", LeaseAction::Claim).await;
     assert_eq!(fleet.append(&write("a", &first), &first, &[]).await.unwrap(), Written::OtherPosition, "no content yet");
     let all = [set("x", "1"), set("y", "2")];
     assert_eq!(fleet.replace(&write("a", &first), &all).await.unwrap(), Written::Yes);
@@ -77,7 +79,7 @@ async fn only_the_holder_writes_and_changes_follow_the_position() {
     assert_eq!(fleet.append(&write("a", &second), &first, &changes).await.unwrap(), Written::Yes);
     assert_eq!(fleet.append(&write("a", &second), &first, &changes).await.unwrap(), Written::OtherPosition);
     assert_eq!(content(&fleet).await, Some((second.clone(), vec![set("x", "3"), set("z", "4")])));
-    assert_eq!(beat(&fleet, "b", LeaseAction::Wait).await.position, Some(second.clone()));
+    assert_eq!(heartbeat(&fleet, "b", LeaseAction::Wait).await.position, Some(second.clone()));
     let mut seen = Vec::new();
     while seen.len() < 2 {
         seen.extend(log.next(WAIT).await.unwrap());
@@ -92,7 +94,7 @@ async fn only_the_holder_writes_and_changes_follow_the_position() {
 async fn large_changes_and_large_content_are_read_whole() {
     let Some(server) = RedisServer::start() else { return };
     let fleet = fleet(&server, "f");
-    beat(&fleet, "a", LeaseAction::Claim).await;
+    heartbeat(&fleet, "a", LeaseAction::Claim).await;
     let mut log = fleet.follow().await.unwrap();
     let long = "x".repeat(100_000);
     let mut all: Vec<Entry> = (0..1000).map(|it| set(&format!("k{it:04}"), "small")).collect();
@@ -110,10 +112,10 @@ async fn large_changes_and_large_content_are_read_whole() {
 }
 
 #[tokio::test]
-async fn instances_are_counted_while_they_beat() {
+async fn instances_are_counted_while_they_send_heartbeats() {
     let Some(server) = RedisServer::start() else { return };
     let fleet = fleet(&server, "f");
-    let members = async |instance| fleet.beat(instance, LIFETIME, &[]).await.unwrap().members;
+    let members = async |instance| fleet.heartbeat(instance, LIFETIME, &[]).await.unwrap().members;
     assert_eq!((members("a").await, members("b").await, members("a").await), (1, 2, 2));
     tokio::time::sleep(LIFETIME * 2).await;
     assert_eq!(members("a").await, 1);

@@ -17,6 +17,9 @@ for i = 0, (#KEYS - 2) / 2 - 1 do
       holder = false
     else
       redis.call('PEXPIRE', lease, ARGV[2])
+      if redis.call('PTTL', content) < ARGV[3] / 2 then
+        redis.call('PEXPIRE', content, ARGV[3])
+      end
     end
   elseif not holder and action == 'claim' then
     redis.call('SET', lease, ARGV[1], 'PX', ARGV[2])
