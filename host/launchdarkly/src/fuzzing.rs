@@ -3,7 +3,7 @@
 
 use yardarm_launchdarkly_eval::model::Context;
 
-use crate::{data, downstream, events, sources};
+use crate::{data, downstream, events, sources, store};
 
 pub fn message(event: &str, data: &str) {
     let _ = data::message::parse(event, data);
@@ -62,4 +62,20 @@ pub fn archive(bytes: &[u8]) {
 /// A configuration file of ld-relay.
 pub fn relay_configuration(bytes: &[u8]) {
     crate::config::compat::fuzz(bytes);
+}
+
+/// A status document of a relay that is upstream.
+pub fn relay_status(bytes: &[u8]) {
+    let _ = sources::upstream_relay::RelayStatus::read(bytes);
+}
+
+/// Content that another gateway published, and the content that is published again from it.
+pub fn shared_content(entries: &[(&str, Option<&str>)]) {
+    use yardarm_fleet::Content;
+
+    let entries = entries.iter().map(|(key, text)| ((*key).into(), text.map(Into::into))).collect();
+    if let Some(items) = store::content::with_changes(data::Items::default(), entries) {
+        let again = store::content::with_changes(data::Items::default(), data::Items::changes(None, &items));
+        assert!(again.is_some_and(|it| it.looks_like(&items)), "what is published is read as it was");
+    }
 }
