@@ -82,8 +82,12 @@ impl Layered {
         if is_head {
             *response.body_mut() = Body::empty();
         }
-        let route = response.extensions().get::<RouteTag>().map_or("other", |tag| tag.route);
+        let tag = response.extensions().get::<RouteTag>();
+        let route = tag.map_or("other", |tag| tag.route);
         self.request_metrics.request(route, response.status(), start.elapsed());
+        if let Some(RouteTag { environment: Some(environment), sdk, .. }) = tag {
+            self.request_metrics.sdk(environment.vendor(), *sdk);
+        }
         if let Some((span, method)) = logged {
             let (status, milliseconds) = (response.status().as_u16(), start.elapsed().as_secs_f64() * 1000.0);
             let milliseconds = (milliseconds * 1000.0).round() / 1000.0;

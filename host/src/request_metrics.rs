@@ -1,30 +1,42 @@
 //! Metrics of requests, recorded as they are answered.
 
+mod sdk_counts;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
+use yardarm_core::SdkRelease;
 use yardarm_core::metrics::catalog::{HTTP_REQUEST_SECONDS, HTTP_REQUESTS};
 use yardarm_core::metrics::{HistogramVec, IntCounterVec, Registry};
 
+use self::sdk_counts::SdkCounts;
+
 /// Upper bounds of the histogram of times, in seconds.
-const BOUNDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+pub(crate) const BOUNDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
 /// Metrics that are recorded per request. Cheap to clone.
 #[derive(Clone)]
 pub struct RequestMetrics {
     requests: IntCounterVec,
     seconds: HistogramVec,
+    sdks: Arc<SdkCounts>,
 }
 
 impl RequestMetrics {
     /// Creates the metrics, all zero, and registers them.
     #[must_use]
     pub fn new(registry: &Registry) -> Self {
-        let metrics = Self { requests: HTTP_REQUESTS.counters(), seconds: HTTP_REQUEST_SECONDS.histograms(&BOUNDS) };
+        let metrics = Self {
+            requests: HTTP_REQUESTS.counters(),
+            seconds: HTTP_REQUEST_SECONDS.histograms(&BOUNDS),
+            sdks: Arc::default(),
+        };
         let recorded = metrics.clone();
         registry.register(move |families| {
             families.collect(&recorded.requests);
             families.collect(&recorded.seconds);
+            recorded.sdks.collect(families);
         });
         metrics
     }
@@ -39,5 +51,10 @@ impl RequestMetrics {
         };
         self.requests.with_label_values(&[route, class]).inc();
         self.seconds.with_label_values(&[route]).observe(took.as_secs_f64());
+    }
+
+    /// Counts a request with an accepted credential by its SDK; `None` is an SDK that is not known.
+    pub fn sdk(&self, vendor: &'static str, release: Option<SdkRelease>) {
+        self.sdks.count(vendor, release);
     }
 }

@@ -63,6 +63,9 @@ fn connections(families: &mut Families, state: &State) {
     }
     if let Some(report) = state.tls.as_ref().map(Tls::report) {
         families.sample(&catalog::CERTIFICATE_LOADED, &[], report.loaded_ms / 1000);
+        if let Some(expires_ms) = report.expires_ms {
+            families.sample(&catalog::CERTIFICATE_EXPIRES, &[], expires_ms / 1000);
+        }
         families.sample(&catalog::CERTIFICATE_REJECTED, &[], report.error.is_some());
     }
 }

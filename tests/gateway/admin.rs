@@ -120,6 +120,15 @@ async fn metrics_are_text_that_prometheus_can_read() {
     );
     gateway.eventually("the event", || !gateway.upstream.posts("/bulk").is_empty()).await;
     gateway.answers(&Call::get("/nonesuch")).await;
+    for (name, value) in [
+        ("User-Agent", "GoClient/7.6.0 LDRelay/8.10.1"),
+        ("User-Agent", "sdk-c6f2a1b4/1.0.0"),
+        ("X-LaunchDarkly-User-Agent", "NodeJSClient/9.7.1-sdk-c6f2a1b4"),
+    ] {
+        let call = Call::get("/sdk/flags").key(SDK_KEY).header(name, value);
+        assert_eq!(gateway.answers(&call).await.status, 200);
+    }
+    gateway.answers(&Call::get("/sdk/flags").key("sdk-unknown").header("User-Agent", "RubyClient/8.0.0")).await;
 
     let answer = gateway.operator_gets("/metrics").await;
     assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
@@ -143,6 +152,15 @@ async fn metrics_are_text_that_prometheus_can_read() {
     has("yardarm_environment_items", &[main, ("kind", "flag")], Some(1.0));
     has("yardarm_environment_stale", &[main], Some(0.0));
     has("yardarm_events_received_total", &[main], Some(1.0));
+    let sdk = |name, version| [("vendor", "launchdarkly"), ("sdk", name), ("version", version)];
+    has("yardarm_sdk_requests_total", &sdk("GoClient", "7.6.0"), Some(1.0));
+    has("yardarm_sdk_requests_total", &sdk("NodeJSClient", "9.7.1"), Some(1.0));
+    // Two streams, the events, and what is no SDK.
+    has("yardarm_sdk_requests_total", &sdk("other", "other"), Some(4.0));
+    for absent in ["RubyClient", "c6f2a1b4"] {
+        // V044
+        assert!(!answer.text().contains(absent), "{absent} in {}", answer.text());
+    }
     has("yardarm_process_resident_bytes", &[], None);
     has("yardarm_process_cpu_seconds_total", &[], None);
     for sample in &samples {

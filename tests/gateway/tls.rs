@@ -139,6 +139,10 @@ async fn a_renewed_certificate_is_served_without_a_signal() {
     receives(&mut stream, &mut received, "event: put\n").await;
     let first = report().await;
     assert_eq!(first["error"], serde_json::Value::Null);
+    // 2126-11-06T18:28:29Z
+    assert_eq!(first["expires_ms"], 4_949_663_309_000_u64, "{first}");
+    let metrics = secured.gateway.operator_gets("/metrics").await.text().to_owned();
+    assert!(metrics.contains("\nyardarm_certificate_expires_seconds 4949663309\n"), "{metrics}");
 
     // A key that does not match the certificate changes only the report.
     let good_key = std::fs::read(dir.join("key.pem")).expect("a key");

@@ -59,10 +59,16 @@ async fn requests_are_counted_by_the_pattern_of_their_route() {
     gateway.answers(&Call::options("/client/auth").header("Origin", "https://shop.example")).await;
     let _stream = listens(&gateway, KEY).await;
 
+    let own = Call::get(format!("{base}/feature-configs")).key(&token).header("Harness-SDK-Info", "Java 1.8.2 Server");
+    gateway.answers(&own).await;
+    let metrics = gateway.operator_gets("/metrics").await.text().to_owned();
+    let series = r#"yardarm_sdk_requests_total{sdk="Java",vendor="harness",version="1.8.2"} 1"#;
+    assert!(metrics.lines().any(|it| it == series), "{metrics}");
+
     let seen = scraped(&gateway, "/metrics").await;
     let pattern = |rest: &str| format!("/client/env/:environment_uuid/{rest}");
     for (series, count) in [
-        (requests(&pattern("feature-configs"), ENV, 200, "GET"), Some("2")),
+        (requests(&pattern("feature-configs"), ENV, 200, "GET"), Some("3")),
         (requests(&pattern("feature-configs/:identifier"), ENV, 200, "GET"), Some("1")),
         (requests(&pattern("feature-configs/:identifier"), ENV, 404, "GET"), Some("1")),
         (requests(&pattern("target-segments/:identifier"), ENV, 200, "GET"), Some("1")),
@@ -83,7 +89,7 @@ async fn requests_are_counted_by_the_pattern_of_their_route() {
     }
     let url = pattern("feature-configs");
     let bucket = format!(r#"ff_proxy_http_requests_duration_bucket{{envID="{ENV}",url="{url}",le="+Inf"}}"#);
-    assert_eq!(seen.get(&bucket).map(String::as_str), Some("2"), "F089: {seen:#?}");
+    assert_eq!(seen.get(&bucket).map(String::as_str), Some("3"), "F089: {seen:#?}");
     assert!(scraped(&gateway, "/api/1.0/metrics").await.len() >= seen.len(), "F089: also below the prefix");
     assert_eq!(gateway.answers(&Call::post("/metrics", "{}")).await.status, 405);
 }

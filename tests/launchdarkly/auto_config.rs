@@ -118,6 +118,11 @@ async fn environments_are_shown_by_their_ids_with_their_names() {
     }
     assert_eq!(status["status"], "healthy", "L257");
     assert_eq!(status["autoConfigStatus"]["state"], "VALID", "V045");
+    let metrics = gateway.operator_gets("/metrics").await.text().to_owned();
+    let states = metrics.lines().filter(|it| it.starts_with("yardarm_environment_list_state{"));
+    let states: Vec<_> = states.map(|it| (it.contains(r#"state="valid""#), it.ends_with(" 1"))).collect();
+    assert_eq!(states.len(), 4, "one series per state: {metrics}");
+    assert!(states.iter().all(|(is_valid, is_current)| is_valid == is_current), "{metrics}");
     let evaluation = Call::get(format!("/sdk/evalx/{ID}/contexts/{CTX}"));
     let foreign = evaluation.header("Origin", "https://foreign.example");
     gateway.answers_as("L258", foreign, some_json(200).cors("https://shop.example", "GET,OPTIONS")).await;

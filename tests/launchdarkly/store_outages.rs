@@ -88,6 +88,10 @@ impl Place {
             r#"yardarm_store_state{{database="redis",environment="main",state="{state}",vendor="launchdarkly"}} 1"#
         );
         assert!(metrics.lines().any(|it| it == series), "{state}: {metrics}");
+        let states = metrics.lines().filter(|it| it.starts_with("yardarm_store_state{"));
+        let (current, others): (Vec<_>, Vec<_>) = states.partition(|it| it.ends_with(" 1"));
+        assert!(current.len() == 1 && others.len() >= 9, "one series per state, one of them current: {metrics}");
+        assert!(count(&metrics, "yardarm_store_failures_total") > Some(0), "{metrics}");
         // Long enough for several attempts, while changes continue.
         for version in 3..6 {
             self.cloud.patches(SDK_KEY, &flag("flag-0001", version));
@@ -103,6 +107,8 @@ impl Place {
     /// Checks the end of an outage: one line, and all data is in the database.
     async fn recovers(&self, redis: &RedisServer) {
         self.store_becomes("available").await;
+        let metrics = self.program.operator_gets("/metrics").await.text().to_owned();
+        assert!(count(&metrics, "yardarm_store_writes_total") > Some(0), "{metrics}");
         let newest = || {
             let text = redis.field("launchdarkly:features", "flag-0001").unwrap_or_default();
             serde_json::from_str::<Value>(&text).is_ok_and(|it| it["version"] == 5)
@@ -115,6 +121,12 @@ impl Place {
         let ends = log.iter().filter(|it| it.contains("persistent store is available again")).count();
         assert_eq!(ends, 1, "{log:#?}");
     }
+}
+
+/// Returns the value of a counter of the environment.
+fn count(metrics: &str, counter: &str) -> Option<u64> {
+    let series = format!(r#"{counter}{{environment="main",vendor="launchdarkly"}} "#);
+    metrics.lines().find_map(|it| it.strip_prefix(&series)?.parse().ok())
 }
 
 #[tokio::test]

@@ -28,6 +28,8 @@ pub mod sse;
 
 mod label;
 
+mod sdk_release;
+
 mod internal_error;
 
 pub mod metrics;
@@ -78,6 +80,7 @@ pub use evaluators::Evaluators;
 pub use internal_error::InternalError;
 pub use label::EnvironmentLabel;
 pub use lifecycle::Lifecycle;
+pub use sdk_release::SdkRelease;
 pub use secret::Secret;
 pub use supervisor::{Supervised, Supervisor};
 pub use task_threads::TaskThreads;

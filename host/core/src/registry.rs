@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::Lifecycle;
 use crate::hooks::{Admission, AdmittedRequest, Hooks, RequestFacts};
 use crate::label::EnvironmentLabel;
+use crate::sdk_release::SdkRelease;
 
 /// Open streams of the process. Cheap to clone.
 #[derive(Clone)]
@@ -57,8 +58,12 @@ pub struct TooManyStreams;
 pub struct RouteTag {
     /// Identifier of the route.
     pub route: &'static str,
+    /// Template of its path.
+    pub path: &'static str,
     /// The environment, once it was found.
     pub environment: Option<EnvironmentLabel>,
+    /// The SDK of the caller, if it is a known one.
+    pub sdk: Option<SdkRelease>,
 }
 
 /// Why a stream ended.

@@ -12,6 +12,7 @@ mod metrics;
 mod metrics_endpoint;
 mod rejection;
 mod routes;
+mod sdk_release;
 mod state;
 mod stream;
 mod target;
@@ -62,7 +63,7 @@ fn methods(state: &Arc<Downstream>, row: &Route) -> MethodRouter<Arc<Downstream>
         // The handler checks the key.
         Credential::KeyInBody | Credential::None => methods,
     };
-    checked.layer(Extension(RouteInfo { id: row.id, sdk: row.audience.sdk() }))
+    checked.layer(Extension(RouteInfo { id: row.id, path: row.path.as_str(), sdk: row.audience.sdk() }))
 }
 
 /// Returns the handler of a route for `method`, and the response to other methods.

@@ -15,6 +15,7 @@ mod polling;
 mod query;
 mod rejection;
 mod routes;
+mod sdk_release;
 mod status;
 mod stream;
 

@@ -22,8 +22,12 @@ pub(super) fn collect(families: &mut Families, reports: &[EnvironmentReport], li
             events(families, labels, report);
         }
         if let Some(it) = &report.store {
-            families.sample(&catalog::STORE_STATE, &[vendor, name, it.database, it.state], true);
+            for state in it.states {
+                families.sample(&catalog::STORE_STATE, &[vendor, name, it.database, state], it.state == *state);
+            }
             families.sample(&catalog::STORE_STATE_SINCE, &labels, it.since_ms / 1000);
+            families.sample(&catalog::STORE_WRITES, &labels, it.writes);
+            families.sample(&catalog::STORE_FAILURES, &labels, it.failures);
         }
         if let Some(it) = &report.big_segments {
             families.sample(&catalog::BIG_SEGMENTS_AVAILABLE, &labels, it.is_available);

@@ -173,7 +173,7 @@ impl Trouble {
 
     /// Returns the name in reports and metrics.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Unreachable => "unreachable",
             Self::Denied => "denied",

@@ -69,6 +69,13 @@ pub struct StoreReport {
     /// `available`, or why it is not: `unreachable`, `denied`, `read-only`, `cluster`, `full`, `unsaved`, `wrong-type`,
     /// `busy`, `missing` or `refused`.
     pub state: &'static str,
+    /// All states that it can be in.
+    #[serde(skip)]
+    pub states: &'static [&'static str],
+    /// Writes that brought it up to date.
+    pub writes: u64,
+    /// Operations that failed, checks during an outage included.
+    pub failures: u64,
     /// Unix milliseconds since when it is in this state.
     pub since_ms: u64,
     /// Advice for the operator; `None` while the database is available.

@@ -15,6 +15,8 @@ crate::catalog! {
         "Requests answered, by route and status class; a stream counts when its head is sent.");
     HTTP_REQUEST_SECONDS = histogram("yardarm_http_request_seconds", ["route"],
         "Seconds from the arrival of a request's head to the head of its response.");
+    SDK_REQUESTS = counter("yardarm_sdk_requests_total", ["vendor", "sdk", "version"],
+        "Requests with an accepted credential by SDK, as their headers name it: known SDKs with their versions, the rest as `other`.");
     STREAMS = gauge("yardarm_streams", ["vendor", "environment", "route"], "Open streams.");
     STREAMS_LIMIT = gauge("yardarm_streams_limit", [],
         "Largest number of streams at a time, as settings and open files allow.");
@@ -31,6 +33,8 @@ crate::catalog! {
         "Connections that the gateway closed, by reason.");
     CERTIFICATE_LOADED = gauge("yardarm_certificate_loaded_seconds", [],
         "Unix time in seconds at which the certificate was loaded; absent without TLS.");
+    CERTIFICATE_EXPIRES = gauge("yardarm_certificate_expires_seconds", [],
+        "Unix time in seconds at which the certificate that all TLS listeners serve expires; absent without TLS.");
     CERTIFICATE_REJECTED = gauge("yardarm_certificate_rejected", [],
         "1 while the certificate files cannot be used and the previous one is served, otherwise 0; absent without TLS.");
 
@@ -62,9 +66,13 @@ crate::catalog! {
         "Unix time in seconds of the last message about the list of environments; 0 before the first.");
 
     STORE_STATE = gauge("yardarm_store_state", ["vendor", "environment", "database", "state"],
-        "1 for the current state of the environment's database: `available`, or the kind of failure.");
+        "1 for the current state of the environment's database, 0 for the others: `available`, and the kinds of failures.");
     STORE_STATE_SINCE = gauge("yardarm_store_state_since_seconds", ["vendor", "environment"],
         "Unix time in seconds at which the database entered its state.");
+    STORE_WRITES = counter("yardarm_store_writes_total", ["vendor", "environment"],
+        "Writes that brought the environment's database up to date.");
+    STORE_FAILURES = counter("yardarm_store_failures_total", ["vendor", "environment"],
+        "Operations of the environment's database that failed, checks during an outage included.");
     BIG_SEGMENTS_AVAILABLE = gauge("yardarm_big_segments_available", ["vendor", "environment"],
         "1 while the database can be queried for members of Big Segments, otherwise 0.");
     BIG_SEGMENTS_STALE = gauge("yardarm_big_segments_stale", ["vendor", "environment"],

@@ -15,6 +15,7 @@ use yardarm_vendor::admission::{self, Admitted, RequestParts};
 
 use super::rejection::Rejection;
 use super::routes::RouteId;
+use super::sdk_release::sdk_release;
 use super::state::Downstream;
 use crate::environments::HarnessEnvironment;
 use crate::identity::tokens::{Claims, TokenKey};
@@ -23,8 +24,18 @@ use crate::identity::tokens::{Claims, TokenKey};
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RouteInfo {
     pub(super) id: RouteId,
+    /// Template of the path.
+    pub(super) path: &'static str,
     /// The kind of SDK, for requests that do not name it.
     pub(super) sdk: &'static str,
+}
+
+impl RouteInfo {
+    /// Returns what spans and metrics know of a request of `caller`.
+    pub(super) fn tag(self, caller: &Caller, headers: &HeaderMap) -> RouteTag {
+        let environment = Some(caller.environment.label.clone());
+        RouteTag { route: self.id.as_str(), path: self.path, environment, sdk: sdk_release(headers) }
+    }
 }
 
 /// A caller that was admitted.
@@ -70,11 +81,11 @@ pub(super) async fn admit(
         Ok(caller) => caller,
         Err(rejection) => return rejection.into_response(),
     };
-    let label = caller.environment.label.clone();
+    let tag = info.tag(&caller, request.headers());
     request.extensions_mut().insert(caller.clone());
     let mut response = next.run(request).await;
     caller.admitted.add_headers(response.headers_mut());
-    response.extensions_mut().insert(RouteTag { route: info.id.as_str(), environment: Some(label) });
+    response.extensions_mut().insert(tag);
     response
 }
 

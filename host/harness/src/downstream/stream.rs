@@ -9,7 +9,6 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use yardarm_core::Secret;
 use yardarm_core::hooks::RequestFacts;
-use yardarm_core::registry::RouteTag;
 use yardarm_vendor::admission::{self, RequestParts};
 use yardarm_vendor::stream_response::{Start, register, respond};
 
@@ -85,9 +84,7 @@ async fn open(
     };
     let mut response = respond(head(), environment.data.update_source(), 0, start, guard);
     caller.admitted.add_headers(response.headers_mut());
-    response
-        .extensions_mut()
-        .insert(RouteTag { route: info.id.as_str(), environment: Some(environment.label.clone()) });
+    response.extensions_mut().insert(info.tag(&caller, &parts.headers));
     Ok(response)
 }
 

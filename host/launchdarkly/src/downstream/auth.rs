@@ -16,7 +16,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use tokio::time::Instant;
 use yardarm_core::hooks::{AdmittedRequest, Plan, RequestFacts, Resolution};
 use yardarm_core::registry::RouteTag;
-use yardarm_core::{EnvironmentLabel, Secret};
+use yardarm_core::{EnvironmentLabel, SdkRelease, Secret};
 use yardarm_vendor::admission::{self, Refusal, RequestParts};
 
 use super::Downstream;
@@ -25,6 +25,7 @@ use super::cors::Cors;
 use super::query::{first_query_value, percent_decoded};
 use super::rejection::{Rejection, Unrecognised};
 use super::routes::{Audience, Credential, Route};
+use super::sdk_release::{sdk_release, user_agent};
 use crate::config::EnvironmentConfig;
 use crate::environments::{LdEnvironment, Lookup, Phase};
 use crate::identity;
@@ -54,6 +55,12 @@ impl RouteInfo {
     /// Whether `request` is a preflight, which has no headers of the SDK, on a route whose path names no environment.
     fn needs_no_credential(&self, request: &Request) -> bool {
         self.audience.credential == Credential::HeaderOrQuery && request.method() == Method::OPTIONS
+    }
+
+    /// Names this route in the extensions of a response, with the environment and the SDK of its caller.
+    fn tag(self, response: &mut Response, environment: Option<EnvironmentLabel>, sdk: Option<SdkRelease>) {
+        let (route, path) = (self.route.id.as_str(), self.route.path.as_str());
+        response.extensions_mut().insert(RouteTag { route, path, environment, sdk });
     }
 
     fn add_cors_without_environment(&self, response: &mut Response, origin: Option<&HeaderValue>) {
@@ -111,7 +118,7 @@ pub(super) async fn admit(State(downstream): State<Arc<Downstream>>, mut request
     };
     let config = environment.config();
     let counted = count(&downstream, info, &environment, &config, &request);
-    let start = Instant::now();
+    let (start, sdk) = (Instant::now(), sdk_release(&request));
     let mut response = if request.method() == Method::OPTIONS {
         next.run(request).await
     } else {
@@ -143,9 +150,7 @@ pub(super) async fn admit(State(downstream): State<Arc<Downstream>>, mut request
     if let (Some(counted), Some(compat_metrics), false) = (&counted, &downstream.compat_metrics, is_stream) {
         compat_metrics.duration(counted, start.elapsed());
     }
-    response
-        .extensions_mut()
-        .insert(RouteTag { route: info.route.id.as_str(), environment: Some(environment.label.clone()) });
+    info.tag(&mut response, Some(environment.label.clone()), sdk);
     response
 }
 
@@ -179,12 +184,6 @@ pub(super) fn platform(kind: SdkKind) -> &'static str {
         SdkKind::Mobile => "mobile",
         SdkKind::Browser => "browser",
     }
-}
-
-/// The user agent of a caller; browsers cannot change `User-Agent`, so they have a header of their own.
-pub(super) fn user_agent<'a>(header: impl Fn(&str) -> Option<&'a [u8]>) -> String {
-    let value = header("x-launchdarkly-user-agent").or_else(|| header("user-agent")).unwrap_or_default();
-    String::from_utf8_lossy(value).into_owned()
 }
 
 /// `OPTIONS` on a browser route: the layer has set the headers.
@@ -346,7 +345,7 @@ fn rejected(refused: Refused, info: RouteInfo, origin: Option<&HeaderValue>) -> 
             info.add_cors_without_environment(&mut response, origin);
         }
     }
-    response.extensions_mut().insert(RouteTag { route: info.route.id.as_str(), environment: None });
+    info.tag(&mut response, None, None);
     response
 }
 

@@ -12,11 +12,12 @@ use yardarm_core::hooks::{HookFailure, RequestFacts};
 use yardarm_vendor::stream_response::{self, Start};
 
 use super::Downstream;
-use super::auth::{Caller, platform, user_agent};
+use super::auth::{Caller, platform};
 use super::compat_metrics::Labels;
 use super::context::{self, ContextRejection};
 use super::evaluation::evaluation_request;
 use super::rejection::Rejection;
+use super::sdk_release::user_agent;
 use crate::data::Channel;
 use crate::environments::Lookup;
 use crate::evaluation::{ClientContext, EvaluationRequest, ResultFormat};

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use yardarm_core::time::unix_ms;
+use yardarm_store::Trouble;
 use yardarm_vendor::report::{BigSegmentReport, EnvironmentReport, EventReport, StoreReport};
 
 use super::{LdEnvironment, Phase};
@@ -32,6 +33,17 @@ pub(crate) fn report(environment: &LdEnvironment, stale_after: Duration) -> Envi
     }
 }
 
+/// `available`, and all kinds of failures.
+const STATES: &[&str] = &{
+    let mut states = ["available"; Trouble::ALL.len() + 1];
+    let mut index = 0;
+    while index < Trouble::ALL.len() {
+        states[index + 1] = Trouble::ALL[index].as_str();
+        index += 1;
+    }
+    states
+};
+
 fn store(store: &EnvironmentStore) -> StoreReport {
     let (place, report) = (store.place(), store.status.report());
     StoreReport {
@@ -40,6 +52,9 @@ fn store(store: &EnvironmentStore) -> StoreReport {
         prefix: place.prefix.to_string(),
         table: place.table.to_string(),
         state: report.outage.as_ref().map_or("available", |it| it.trouble.as_str()),
+        states: STATES,
+        writes: report.writes,
+        failures: report.failures,
         since_ms: report.since_ms,
         advice: report.outage.as_ref().map(|it| advice(place.database, it.trouble)),
         last_answer: report.outage.map(|it| it.answer.to_string()),

@@ -16,6 +16,10 @@ pub(crate) struct StoreReport {
     pub(crate) outage: Option<Outage>,
     /// Unix milliseconds of the last change of state.
     pub(crate) since_ms: u64,
+    /// Writes that succeeded.
+    pub(crate) writes: u64,
+    /// Operations that failed.
+    pub(crate) failures: u64,
 }
 
 /// Why a database does not work.
@@ -36,7 +40,7 @@ impl StoreReport {
 impl StoreStatus {
     /// Available until the first failure.
     pub(super) fn new() -> Self {
-        Self(Mutex::new(StoreReport { outage: None, since_ms: unix_ms() }))
+        Self(Mutex::new(StoreReport { outage: None, since_ms: unix_ms(), writes: 0, failures: 0 }))
     }
 
     pub(crate) fn report(&self) -> StoreReport {
@@ -46,16 +50,22 @@ impl StoreStatus {
     /// Records a success; returns whether it is the first one after a failure.
     pub(super) fn recovered(&self) -> bool {
         let mut report = self.lock();
-        let is_news = report.outage.is_some();
+        let is_news = report.outage.take().is_some();
         if is_news {
-            *report = StoreReport { outage: None, since_ms: unix_ms() };
+            report.since_ms = unix_ms();
         }
         is_news
+    }
+
+    /// Counts a write that succeeded.
+    pub(super) fn record_write(&self) {
+        self.lock().writes += 1;
     }
 
     /// Records a failure; returns whether it is the first one, or of another class than the last one.
     pub(super) fn failed(&self, error: &StoreError) -> bool {
         let mut report = self.lock();
+        report.failures += 1;
         let trouble = error.trouble();
         let is_news = report.outage.as_ref().is_none_or(|it| it.trouble != trouble);
         if is_news {
@@ -151,6 +161,8 @@ mod tests {
         let outage = status.report().outage.expect("an outage");
         assert_eq!((outage.trouble, &*outage.answer), (Trouble::Unreachable, "database did not answer in time"));
         assert!(status.recovered() && !status.recovered());
+        status.record_write();
+        assert_eq!((status.report().writes, status.report().failures), (1, 2));
     }
 
     #[test]

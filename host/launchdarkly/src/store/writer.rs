@@ -138,7 +138,7 @@ impl Writer {
     async fn write(&self) -> Result<(), StoreError> {
         let database = &self.store.database;
         match self.queue.take() {
-            Work::Nothing => (),
+            Work::Nothing => return Ok(()),
             Work::Patches(items) => {
                 for item in &items {
                     let (collection, record) = layout::record(item);
@@ -155,6 +155,7 @@ impl Writer {
             }
         }
         self.queue.done();
+        self.store.status.record_write();
         Ok(())
     }
 

@@ -18,6 +18,7 @@ use utoipa::ToSchema;
 use yardarm_core::Lifecycle;
 use yardarm_core::supervisor::blocking;
 
+use super::expiry::expiry;
 use crate::config::{TlsConfig, TlsVersion};
 
 /// How often the files are compared with the certificate in use.
@@ -40,6 +41,8 @@ struct State {
     /// The last content that could not be used, and the reason; `None` while the files are in use.
     rejected: Option<(Result<Files, String>, String)>,
     loaded_ms: u64,
+    /// When the certificate in use expires, in Unix seconds, if that can be read.
+    expires: Option<u64>,
 }
 
 /// Content of both files. Does not implement `Debug`, because one of them is the key.
@@ -54,6 +57,8 @@ struct Files {
 pub struct CertificateReport {
     /// When the certificate in use was loaded, in Unix milliseconds.
     pub loaded_ms: u64,
+    /// When the certificate in use expires, in Unix milliseconds; `null` if that cannot be read.
+    pub expires_ms: Option<u64>,
     /// Why the current files cannot be used; the certificate loaded before stays in use.
     pub error: Option<String>,
 }
@@ -84,7 +89,7 @@ impl Tls {
     pub fn load(config: &TlsConfig) -> Result<Self, TlsError> {
         let served = Files::read(config)?;
         let current = ArcSwap::from(served.server_config(config)?);
-        let state = State { served, rejected: None, loaded_ms: yardarm_core::time::unix_ms() };
+        let state = State::new(served);
         Ok(Self(Arc::new(Shared { config: config.clone(), current, state: Mutex::new(state) })))
     }
 
@@ -115,7 +120,7 @@ impl Tls {
         match (result, read) {
             (Ok(current), Ok(files)) => {
                 self.0.current.store(current);
-                *state = State { served: files, rejected: None, loaded_ms: yardarm_core::time::unix_ms() };
+                *state = State::new(files);
                 tracing::info!(cert = %self.0.config.cert.display(), "new certificate is in use");
                 Ok(true)
             }
@@ -154,7 +159,7 @@ impl Tls {
     pub fn report(&self) -> CertificateReport {
         let state = self.lock();
         let error = state.rejected.as_ref().map(|(_, error)| error.clone());
-        CertificateReport { loaded_ms: state.loaded_ms, error }
+        CertificateReport { loaded_ms: state.loaded_ms, expires_ms: state.expires.map(|it| it * 1000), error }
     }
 
     /// Checks the files once. Certificate and key are two files that are not written at the same moment, so only
@@ -179,6 +184,15 @@ impl Tls {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.state.lock()
+    }
+}
+
+impl State {
+    /// The state of files that have just been loaded.
+    fn new(served: Files) -> Self {
+        let leaf = CertificateDer::pem_slice_iter(&served.cert).next().and_then(Result::ok);
+        let expires = leaf.and_then(|it| expiry(&it));
+        Self { served, rejected: None, loaded_ms: yardarm_core::time::unix_ms(), expires }
     }
 }
 
