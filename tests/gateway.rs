@@ -22,6 +22,7 @@ mod reload;
 mod secrets;
 mod shutdown;
 mod stuck;
+mod telemetry;
 mod tls;
 mod tls_client;
 mod tls_streams;

@@ -117,6 +117,9 @@ fn each_crate_has_only_its_allowed_dependencies() {
         ("redis", &["yardarm-store"]),
         ("aws-sdk-dynamodb", &["yardarm-store"]),
         ("prometheus", &["yardarm-core"]),
+        ("opentelemetry", &["yardarm"]),
+        ("opentelemetry_sdk", &["yardarm"]),
+        ("opentelemetry-otlp", &["yardarm"]),
         ("anyhow", &["yardarm", "yardarm-testkit"]),
     ] {
         for (package, dependencies) in all.iter().filter(|(package, _)| package.starts_with("yardarm")) {

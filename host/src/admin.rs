@@ -2,12 +2,13 @@
 //!
 //! `GET /` page · `GET /live` · `GET /ready` · `GET /metrics` · `GET /api/status` · `GET /api/plugins` ·
 //! `GET /api/environments` · `GET /api/openapi.json` · with a token `POST /api/plugins/{name}/{action}`,
-//! `GET /api/plugins/{name}/captures`, `POST /api/reload`, `POST /api/explain` and `GET /api/explain/{ticket}`
+//! `GET /api/plugins/{name}/captures`, `POST /api/reload`, `PUT /api/log-level`, `POST /api/explain` and `GET /api/explain/{ticket}`
 
 mod captures;
 mod control;
 mod explain;
 mod host_check;
+mod log_level;
 mod openapi;
 mod reload;
 
@@ -16,7 +17,7 @@ use std::sync::Arc;
 
 use axum::extract::State as FromState;
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
@@ -132,6 +133,7 @@ pub(crate) fn routes(state: Shared) -> Router {
         .route("/api/status", get(status))
         .route("/api/environments", get(environments))
         .route("/api/reload", post(reload::reload))
+        .route("/api/log-level", put(log_level::set))
         .route("/api/plugins", get(plugins))
         .route("/api/plugins/{name}/captures", get(captures::read))
         .route("/api/plugins/{name}/{action}", post(control::order))

@@ -11,6 +11,7 @@ mod network;
 mod plugins;
 mod schema;
 mod server;
+mod telemetry;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -35,6 +36,7 @@ pub use self::plugins::PluginConfig;
 pub use self::schema::schema;
 use self::server::ServerSettings;
 pub use self::server::{TlsConfig, TlsVersion};
+pub use self::telemetry::{OtlpProtocol, TelemetryConfig};
 
 /// The configuration of the gateway.
 #[derive(Debug, Clone)]
@@ -77,6 +79,8 @@ pub struct Config {
     pub log: LogConfig,
     /// The gateways that share upstream connections with this one; `None` without any.
     pub fleet: Option<FleetConfig>,
+    /// Settings of the export by OTLP.
+    pub telemetry: TelemetryConfig,
     /// The LaunchDarkly side; `None` if it is not configured.
     pub launchdarkly: Option<yardarm_launchdarkly::Config>,
     /// The Harness side; `None` if it is not configured.
@@ -124,6 +128,14 @@ settings! {
         /// persists nothing, which suits containers with a read-only file system.
         required: bool = "true",
     }
+}
+
+/// Returns the filter for a value of `log.level`.
+///
+/// # Errors
+/// What is wrong with it, and what is accepted.
+pub(crate) fn log_filter(level: &str) -> Result<String, String> {
+    log_filter::parse(level)
 }
 
 /// Format of `log.level`.
@@ -185,6 +197,7 @@ const KEYS: &[Key] = keys![
     ShutdownConfig::KEYS,
     LogConfig::KEYS,
     yardarm_fleet::KEYS,
+    TelemetryConfig::KEYS,
     yardarm_launchdarkly::config::KEYS,
     yardarm_harness::config::KEYS,
 ];
@@ -232,6 +245,7 @@ impl Config {
             shutdown: ShutdownConfig::read_keys(reader),
             log: LogConfig::read_keys(reader),
             fleet: FleetConfig::read(reader),
+            telemetry: TelemetryConfig::read_keys(reader),
             launchdarkly: yardarm_launchdarkly::Config::read(reader),
             harness: yardarm_harness::Config::read(reader),
         };

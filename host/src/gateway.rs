@@ -31,6 +31,7 @@ use crate::config::{Config, ShutdownConfig};
 use crate::explanations::Explanations;
 use crate::layers::{self, Layered};
 use crate::listener::{ConnectionLimit, Fanout, Listener, ServeOptions, Tls, TlsError};
+use crate::otlp::Otlp;
 use crate::reload_order::ReloadOrder;
 use crate::request_metrics::RequestMetrics;
 use crate::startup::{self, Opened};
@@ -42,6 +43,9 @@ use crate::vendors::Vendors;
 const MAX_UPSTREAM_THREADS: usize = 4;
 /// Time for the last commit of the store, on a disk that is busy, and for the last responses of the admin listener.
 const LAST_COMMIT: Duration = Duration::from_secs(5);
+
+/// Time for the last export of telemetry.
+const LAST_EXPORT: Duration = Duration::from_secs(3);
 
 /// A running gateway.
 pub struct Gateway {
@@ -57,6 +61,8 @@ pub struct Gateway {
     serving: Lifecycle,
     /// Tasks that outlive them: the admin listener, which reports on the shutdown.
     operating: Lifecycle,
+    /// Exporters of telemetry, which outlive everything that they report on.
+    otlp: Option<Otlp>,
     /// Lock on the data folder.
     _data: Option<DataFolder>,
 }
@@ -82,6 +88,7 @@ impl Gateway {
             .context("threads for upstream streams cannot be started")?;
         let registry = Registry::default();
         let request_metrics = RequestMetrics::new(&registry);
+        let otlp = Otlp::start(&config.telemetry, serving.sibling(), &registry).await?;
         let hooks = Hooks::none();
         let streams = StreamRegistry::new(capacity.streams);
         streams.watch(&hooks, config.plugins.recheck_window, &serving);
@@ -122,7 +129,11 @@ impl Gateway {
         let fleet = parts.fleet.clone();
         let vendors = Box::pin(Vendors::start(&config, &parts)).await?;
         let explanations = Explanations::default();
-        let layered = |routes| Arc::new(Layered::new(routes, &config, request_metrics.clone(), explanations.clone()));
+        let observer = otlp.as_ref().map(Otlp::requests);
+        let layered = |routes| {
+            let (metrics, explanations) = (request_metrics.clone(), explanations.clone());
+            Arc::new(Layered::new(routes, &config, metrics, explanations, observer.clone()))
+        };
         let own_sides: Vec<_> = own_listeners
             .into_iter()
             .filter_map(|(vendor, listener)| Some((vendor, listener, layered(vendors.routes_of(vendor)?))))
@@ -152,6 +163,9 @@ impl Gateway {
             listeners,
         });
         telemetry::register(&state);
+        if let Some(otlp) = &otlp {
+            otlp.watch(&state);
+        }
         let gateway = Self {
             address: listener.address(),
             own_addresses: own_sides.iter().map(|(vendor, listener, _)| (*vendor, listener.address())).collect(),
@@ -162,6 +176,7 @@ impl Gateway {
             connections: serving.sibling(),
             serving,
             operating,
+            otlp,
             _data: data,
         };
         // Operators have connections of their own, however many connections SDKs open.
@@ -319,6 +334,11 @@ impl Gateway {
         self.operating.stop(LAST_COMMIT).await;
         let is_clean = is_served && is_flushed && is_stopped;
         tracing::info!(clean = is_clean, "gateway has stopped");
+        if let Some(otlp) = self.otlp
+            && !otlp.stop(LAST_EXPORT).await
+        {
+            tracing::warn!("telemetry could not all be exported by OTLP");
+        }
         is_clean
     }
 }

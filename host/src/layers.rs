@@ -4,6 +4,7 @@
 use std::any::Any;
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Method, StatusCode};
 use http_body::Body as _;
 use http_body_util::Limited;
@@ -27,13 +28,17 @@ use tracing::Instrument;
 use yardarm_core::registry::RouteTag;
 use yardarm_core::retry_after::{self, PassedThrough};
 use yardarm_core::supervisor::{self, fault_point};
+use yardarm_core::trace;
 use yardarm_vendor::admission;
 
 use crate::config::Config;
 use crate::explanations::Explanations;
 use crate::listener::Answers;
-use crate::request_metrics::RequestMetrics;
+use crate::request_metrics::{Answered, RequestMetrics, RequestObserver};
 use crate::vendors::Routes;
+
+/// Beginning of the content type of streams.
+const STREAM: &[u8] = b"text/event-stream";
 
 /// Routes of vendors with the layers around them. They are functions instead of layers of a router, each of which would
 /// clone its service and allocate its future for every request.
@@ -42,6 +47,8 @@ pub(crate) struct Layered {
     is_compressed: bool,
     request_metrics: RequestMetrics,
     explanations: Explanations,
+    /// Records requests for exporters of telemetry.
+    observer: Option<Arc<dyn RequestObserver>>,
     timeout: Duration,
     max_body: usize,
     /// Whether each request has a line in the log.
@@ -54,12 +61,14 @@ impl Layered {
         config: &Config,
         request_metrics: RequestMetrics,
         explanations: Explanations,
+        observer: Option<Arc<dyn RequestObserver>>,
     ) -> Self {
         Self {
             routes,
             is_compressed: config.compression,
             request_metrics,
             explanations,
+            observer,
             timeout: config.request_timeout,
             max_body: usize::try_from(config.max_body).unwrap_or(usize::MAX),
             is_logged: config.log.requests,
@@ -73,7 +82,12 @@ impl Layered {
         let span = admission::request_span(request.extensions());
         let is_head = request.method() == Method::HEAD;
         let logged = self.is_logged.then(|| (span.clone(), request.method().clone()));
-        let answer = tokio::time::timeout(self.timeout, self.guard(request).instrument(span)).await;
+        let observed = self.observer.as_ref().map(|it| (it.begin(&request), request.method().clone()));
+        let traced = observed.as_ref().and_then(|(it, _)| it.span());
+        // By reference, because the future is large.
+        let guarded = pin!(self.guard(request).instrument(span));
+        let answer = trace::within(traced, guarded);
+        let answer = tokio::time::timeout(self.timeout, answer).await;
         let mut response = answer.unwrap_or_else(|_| StatusCode::SERVICE_UNAVAILABLE.into_response());
         if response.extensions().get::<PassedThrough>().is_none() {
             retry_after::complete(response.status(), response.headers_mut());
@@ -91,7 +105,13 @@ impl Layered {
         if let Some((span, method)) = logged {
             let (status, milliseconds) = (response.status().as_u16(), start.elapsed().as_secs_f64() * 1000.0);
             let milliseconds = (milliseconds * 1000.0).round() / 1000.0;
-            span.in_scope(|| tracing::info!(%method, route, status, milliseconds, "request answered"));
+            let line = || tracing::info!(%method, route, status, milliseconds, "request answered");
+            trace::in_scope(traced, || span.in_scope(line));
+        }
+        if let Some((observed, method)) = observed {
+            let is_stream = response.headers().get(CONTENT_TYPE).is_some_and(|it| it.as_bytes().starts_with(STREAM));
+            let (status, took) = (response.status(), start.elapsed());
+            observed.end(&Answered { method: &method, tag, status, is_stream, took });
         }
         response
     }

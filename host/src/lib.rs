@@ -31,6 +31,12 @@ pub mod layers;
 
 pub mod telemetry;
 
+#[cfg(feature = "otlp")]
+mod otlp;
+#[cfg(not(feature = "otlp"))]
+#[path = "otlp/absent.rs"]
+mod otlp;
+
 pub mod admin;
 
 mod startup;

@@ -3,6 +3,7 @@
 //! Logging never waits for the reader of the log: lines that do not fit into the queue are dropped and counted, and a
 //! record with their number follows as soon as the log is read again.
 
+mod export;
 mod fields;
 mod format;
 mod levels;
@@ -22,6 +23,8 @@ use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry};
 
+#[cfg(feature = "otlp")]
+pub(crate) use self::export::{Export, ExportedLine, set_export};
 use self::format::Format;
 use self::levels::Levels;
 pub use self::line_writer::{LineWriter, Output};

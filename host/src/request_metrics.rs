@@ -1,19 +1,22 @@
-//! Metrics of requests, recorded as they are answered.
+//! Metrics of requests, recorded as they are answered, and what else can record requests.
 
 mod sdk_counts;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::StatusCode;
+use axum::extract::Request;
+use http::{Method, StatusCode};
 use yardarm_core::SdkRelease;
 use yardarm_core::metrics::catalog::{HTTP_REQUEST_SECONDS, HTTP_REQUESTS};
 use yardarm_core::metrics::{HistogramVec, IntCounterVec, Registry};
+use yardarm_core::registry::RouteTag;
+use yardarm_core::trace::Span;
 
 use self::sdk_counts::SdkCounts;
 
 /// Upper bounds of the histogram of times, in seconds.
-pub(crate) const BOUNDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+const BOUNDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
 /// Metrics that are recorded per request. Cheap to clone.
 #[derive(Clone)]
@@ -21,6 +24,33 @@ pub struct RequestMetrics {
     requests: IntCounterVec,
     seconds: HistogramVec,
     sdks: Arc<SdkCounts>,
+}
+
+/// Records requests in a way of its own.
+pub(crate) trait RequestObserver: Send + Sync {
+    /// Records the arrival of a request.
+    fn begin(&self, request: &Request) -> Box<dyn ObservedRequest>;
+}
+
+/// A request that is being answered. If it is dropped, there was no answer.
+pub(crate) trait ObservedRequest: Send + Sync {
+    /// Returns the span of the request, if it has one.
+    fn span(&self) -> Option<&Span>;
+
+    /// Records the answer.
+    fn end(self: Box<Self>, answered: &Answered<'_>);
+}
+
+/// The answer to a request.
+pub(crate) struct Answered<'a> {
+    /// The method, as the SDK sent it.
+    pub(crate) method: &'a Method,
+    /// The route, if one was found.
+    pub(crate) tag: Option<&'a RouteTag>,
+    pub(crate) status: StatusCode,
+    /// Whether a stream has begun.
+    pub(crate) is_stream: bool,
+    pub(crate) took: Duration,
 }
 
 impl RequestMetrics {

@@ -14,6 +14,9 @@ use crate::program::{Program, Reading, Signal, command};
 use crate::running::{SDK_KEY, Setup};
 use crate::sdk::Sdk;
 
+/// Token of operators.
+const TOKEN: &str = "an-operator-token-of-the-test";
+
 /// Starts a gateway with the most verbose log, with an open stream.
 async fn talkative() -> (Program, Sdk, FakeLaunchDarkly, TempDir) {
     with_level("trace").await
@@ -152,4 +155,34 @@ async fn commands_succeed_with_a_closed_output() {
         assert_eq!(output.status.code(), Some(expected), "{arguments:?}: {errors}");
         assert!(!errors.contains("panic"), "{arguments:?}: {errors}");
     }
+}
+
+#[tokio::test]
+async fn operators_change_the_level_at_run_time() {
+    let cloud = FakeLaunchDarkly::start().await;
+    let dir = TempDir::new().unwrap();
+    let mut setup = Setup::with(some_data()).set("log.format", "json").set("log.requests", true);
+    setup = setup.set("log.level", "info,yardarm::layers=warn").set("admin.token", TOKEN);
+    setup.fill(&cloud);
+    setup.write(&cloud.url(), dir.path());
+    let program = Program::start(dir.path()).await;
+    program.wait_until_ready().await;
+    let puts = async |token: &str, body: &str| {
+        let call = Call::new("PUT", "/api/log-level").header("Authorization", &format!("Bearer {token}"));
+        call.header("Content-Type", "application/json").body(body).to(program.admin).await
+    };
+    let polls = async || assert_eq!(program.answers(&Call::get("/sdk/flags").key(SDK_KEY)).await.status, 200);
+    let is_logged = || program.log().iter().any(|it| it.contains("request answered"));
+    polls().await;
+    assert_eq!(puts("wrong-wrong-wrong-wrong-wrong", r#"{"level": "debug"}"#).await.status, 401);
+    for (body, problem) in [("debug", "JSON"), (r#"{"level": "dbug"}"#, "must be one of")] {
+        let answer = puts(TOKEN, body).await;
+        assert_eq!(answer.status, 400, "{body}");
+        assert!(answer.json()["error"].as_str().is_some_and(|it| it.contains(problem)), "{}", answer.text());
+    }
+    assert!(!is_logged(), "{:#?}", program.log());
+    let answer = puts(TOKEN, r#"{"level": "info"}"#).await;
+    assert_eq!((answer.status, &answer.json()["level"]), (200, &"info".into()));
+    polls().await;
+    yardarm_testkit::until("a line below the level of the start", is_logged).await;
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use crate::internal_error::InternalError;
+use crate::trace::{self, SpanKind};
 use crate::workers::{ThreadError, Workers, processors};
 
 /// The longest evaluation, by estimate, that runs on the thread that serves the request.
@@ -70,6 +71,7 @@ impl Evaluators {
         estimate: Duration,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, EvaluatorError> {
+        let _span = trace::child("relay.flags.evaluate", SpanKind::Internal);
         if estimate <= MAX_INLINE {
             return Ok(work());
         }

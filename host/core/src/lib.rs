@@ -30,6 +30,8 @@ mod label;
 
 mod sdk_release;
 
+pub mod trace;
+
 mod internal_error;
 
 pub mod metrics;

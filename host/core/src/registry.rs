@@ -209,6 +209,12 @@ impl StreamRegistry {
         }
     }
 
+    /// Calls `visit` for each open stream. The registry is not locked meanwhile.
+    pub fn for_each(&self, mut visit: impl FnMut(&RequestFacts)) {
+        let sessions: Vec<_> = self.0.open.lock().values().cloned().collect();
+        sessions.iter().for_each(|it| visit(&it.request.facts));
+    }
+
     /// Returns counts for metrics, by environment and route.
     #[must_use]
     pub fn counts(&self) -> Vec<StreamCounts> {

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::Extension;
 use axum::middleware;
+use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use http::header::CONTENT_TYPE;
 use yardarm_core::hooks::Hooks;
@@ -69,7 +70,10 @@ pub(crate) fn routes(state: Downstream) -> Router {
 /// The methods of a row, behind the check of its credential.
 fn methods(state: &Arc<Downstream>, route: &'static Route) -> MethodRouter<Arc<Downstream>> {
     let methods = handler(route.id, route.method);
-    let Some(audience) = route.audience else { return methods };
+    let Some(audience) = route.audience else {
+        return methods
+            .layer(middleware::map_response(move |response: Response| async move { auth::tagged(response, route) }));
+    };
     let methods = match audience.cors {
         Some(_) => methods.on(MethodFilter::OPTIONS, auth::preflight),
         None => methods,

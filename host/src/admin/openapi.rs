@@ -24,6 +24,7 @@ use utoipa::openapi::{OpenApi, PathItem};
         super::captures::read,
         super::control::order,
         super::reload::reload,
+        super::log_level::set,
         super::explain::create,
         super::explain::read,
         document

@@ -1,7 +1,6 @@
 //! TLS on the listener of SDKs: the same port, no plain-text port beside it, and HTTP/2 if the client negotiates it.
 
 mod certificate;
-mod expiry;
 mod session;
 mod stream;
 

@@ -10,7 +10,7 @@ use tracing::field::{Field, Visit};
 pub(super) struct Fields(Vec<(&'static str, FieldValue)>);
 
 /// A value, with what both formats need to know of it.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum FieldValue {
     /// A string, which the text format puts between quotation marks.
     Text(String),
@@ -29,6 +29,15 @@ impl Fields {
     /// Returns the value of a name.
     pub(super) fn get(&self, name: &str) -> Option<&FieldValue> {
         self.iter().find(|(present, _)| *present == name).map(|(_, value)| value)
+    }
+
+    /// Adds the fields whose names are not there yet.
+    pub(super) fn add_missing(&mut self, others: &Self) {
+        for (name, value) in others.iter() {
+            if self.get(name).is_none() {
+                self.0.push((name, value.clone()));
+            }
+        }
     }
 
     fn set(&mut self, field: &Field, value: FieldValue) {

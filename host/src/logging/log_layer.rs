@@ -9,6 +9,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
+use super::export::{ExportedLine, export};
 use super::fields::Fields;
 use super::format::{Format, Line};
 
@@ -55,5 +56,16 @@ where
             }
         }
         (self.write)(*event.metadata().level(), &line.finish());
+        export(|exporter| {
+            let mut fields = Fields::default();
+            for span in context.event_scope(event).into_iter().flatten() {
+                if let Some(outer) = span.extensions().get::<Fields>() {
+                    fields.add_missing(outer);
+                }
+            }
+            own.add_missing(&fields);
+            let fields = &mut own.iter().map(|(name, value)| (name, value.to_json()));
+            exporter.export(ExportedLine { metadata: event.metadata(), fields });
+        });
     }
 }

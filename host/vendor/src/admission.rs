@@ -7,9 +7,10 @@ use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, U
 use tracing::Span;
 use tracing::field::{Empty, display};
 use yardarm_core::hooks::{
-    Admission, AdmittedRequest, Denial, DenialClass, HookFailure, Plan, RequestFacts, RequestHead, RequestId,
-    RequestOrigin, Resolution,
+    Admission, AdmittedRequest, Denial, DenialClass, HookFailure, Plan, RequestAuth, RequestFacts, RequestHead,
+    RequestId, RequestOrigin, Resolution,
 };
+use yardarm_core::trace::{self, SpanKind};
 use yardarm_core::{EnvironmentLabel, Secret, retry_after};
 
 use crate::upstream::LogThrottle;
@@ -142,7 +143,7 @@ pub async fn admit(plan: Arc<dyn Plan>, facts: RequestFacts) -> Result<Admitted,
             return Err(Refusal::Denied(Denial::new("none".into(), DenialClass::Unavailable)));
         }
         None => (None, Vec::new()),
-        Some(chain) => match chain.authenticate(&facts).await {
+        Some(chain) => match authenticate(&**chain, &facts).await {
             Ok(Admission::Allowed { identity, response_headers }) => {
                 Span::current().record("plugins", "allowed");
                 (identity, response_headers)
@@ -161,6 +162,23 @@ pub async fn admit(plan: Arc<dyn Plan>, facts: RequestFacts) -> Result<Admitted,
         Span::current().record("principal", &*identity.principal);
     }
     Ok(Admitted { plan, request: AdmittedRequest { facts, identity }, response_headers })
+}
+
+/// Calls a chain of request plugins, with a span of its own.
+async fn authenticate(chain: &dyn RequestAuth, facts: &Arc<RequestFacts>) -> Result<Admission, HookFailure> {
+    let mut span = trace::child("relay.auth", SpanKind::Internal);
+    let decision = trace::within(span.as_ref(), chain.authenticate(facts)).await;
+    if let Some(span) = &mut span {
+        span.set(
+            "decision",
+            match &decision {
+                Ok(Admission::Allowed { .. }) => "allowed",
+                Ok(Admission::Denied(_)) => "denied",
+                Err(_) => "failed",
+            },
+        );
+    }
+    decision
 }
 
 /// Returns the refusal of a request for which plugins have chosen an environment that does not exist.

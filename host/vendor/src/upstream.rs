@@ -3,6 +3,7 @@
 
 mod client;
 mod connection;
+mod http_sender;
 mod key_history;
 mod log_throttle;
 mod network_error;
@@ -11,9 +12,11 @@ mod reconnect;
 mod redirect;
 mod span;
 mod tls;
+mod traced;
 
 pub use self::client::client;
 pub use self::connection::{ConnectionError, Events, chain, is_rejection, open, shortened};
+pub use self::http_sender::{HttpSender, HttpSenderError};
 pub use self::log_throttle::LogThrottle;
 pub use self::network_error::NetworkError;
 pub use self::outbound::{Outbound, OutboundError, checked as check_outbound};

@@ -9,6 +9,7 @@ use tracing::field::Empty;
 use tracing::{Instrument, Span};
 use yardarm_core::hooks::{LoggedCall, RequestId};
 use yardarm_core::supervisor::{self, fault_point};
+use yardarm_core::trace::{self, SpanKind};
 use yardarm_core::{EnvironmentLabel, InternalError, Lifecycle};
 
 use crate::breaker::{Breaker, BreakerSignal};
@@ -65,10 +66,18 @@ impl BindingInstance {
         budget: Duration,
         check: impl FnOnce(A::Reply) -> Result<T, CallError>,
     ) -> Result<T, CallError> {
-        let span = self.span();
+        let (span, mut traced) = (self.span(), trace::child("plugin.call", SpanKind::Internal));
         // Futures of calls are large; passed by value, they would be copied.
         let call = pin!(self.call_in_span(environment, ask, budget, check, &span));
-        call.instrument(span.clone()).await
+        let result = trace::within(traced.as_ref(), call.instrument(span.clone())).await;
+        if let Some(traced) = &mut traced {
+            traced.set("yardarm.plugin", self.guest.context.name.to_string());
+            traced.set("yardarm.hook", self.bind.hook.name());
+            if result.is_err() {
+                traced.set_failed();
+            }
+        }
+        result
     }
 
     /// Returns the span of a call, in that of its request. It is not made below the level `debug`.

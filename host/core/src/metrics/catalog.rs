@@ -144,6 +144,10 @@ crate::catalog! {
         "Panics, by task; each is also a record of the log and counted in `/api/status`.");
     LOG_LINES_DROPPED = counter("yardarm_log_lines_dropped_total", [],
         "Log lines that were dropped because the log was not read or could not be written.");
+    TELEMETRY_EXPORTED = counter("yardarm_telemetry_exported_total", ["signal"],
+        "Spans, log lines and metrics that a collector took by OTLP; absent unless telemetry is exported.");
+    TELEMETRY_DROPPED = counter("yardarm_telemetry_dropped_total", ["signal", "reason"],
+        "Spans, log lines and metrics that no collector took: the queue was full (`queue-full`), or `export-failed`.");
     PROCESS_RESIDENT_BYTES = gauge("yardarm_process_resident_bytes", [], "Resident memory of the process, in bytes.");
     PROCESS_CPU_SECONDS = counter("yardarm_process_cpu_seconds_total", [],
         "CPU time of the process, user and system, in seconds.");

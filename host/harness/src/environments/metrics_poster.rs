@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
+use yardarm_core::trace;
 use yardarm_store::TextChange;
 
 use super::environment::HarnessEnvironment;
@@ -71,7 +72,7 @@ async fn post(http: &HttpClients, base: &str, environment: &HarnessEnvironment, 
     let request = http.requests.post(url(base, &["metrics", &session.identity.id]));
     let request = request.query(&[("cluster", &session.identity.cluster)]).headers(identification(&session));
     let request = request.bearer_auth(session.token.expose()).header(CONTENT_TYPE, "application/json").body(body);
-    match yardarm_vendor::upstream::send(request).await {
+    match trace::in_root("relay.events.dispatch", yardarm_vendor::upstream::send(request)).await {
         Err(error) => {
             tracing::warn!(%error, "metrics service cannot be reached");
             PostOutcome::Later

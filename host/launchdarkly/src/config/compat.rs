@@ -8,6 +8,7 @@ mod checks;
 mod grammar;
 mod merge;
 mod table;
+mod telemetry;
 #[cfg(test)]
 mod tests;
 mod translation;

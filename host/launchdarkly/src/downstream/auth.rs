@@ -349,6 +349,13 @@ fn rejected(refused: Refused, info: RouteInfo, origin: Option<&HeaderValue>) -> 
     response
 }
 
+/// Names a route without a credential in the extensions of a response.
+pub(super) fn tagged(mut response: Response, route: &'static Route) -> Response {
+    let (route, path) = (route.id.as_str(), route.path.as_str());
+    response.extensions_mut().insert(RouteTag { route, path, environment: None, sdk: None });
+    response
+}
+
 /// Adds the ID of the environment of the credential, which SDKs pass to hooks. LaunchDarkly's relay sets it on every
 /// answer after the credential has matched, also on errors.
 fn name_environment(response: &mut Response, config: &EnvironmentConfig) {

@@ -15,10 +15,11 @@ use tokio_rustls::rustls::server::ServerConfig;
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{self, SupportedProtocolVersion};
 use utoipa::ToSchema;
+use x509_cert::Certificate;
+use x509_cert::der::Decode;
 use yardarm_core::Lifecycle;
 use yardarm_core::supervisor::blocking;
 
-use super::expiry::expiry;
 use crate::config::{TlsConfig, TlsVersion};
 
 /// How often the files are compared with the certificate in use.
@@ -196,6 +197,12 @@ impl State {
     }
 }
 
+/// Returns when a certificate expires, in Unix seconds; `None` if it is not a certificate.
+fn expiry(der: &[u8]) -> Option<u64> {
+    let certificate = Certificate::from_der(der).ok()?;
+    Some(certificate.tbs_certificate().validity().not_after.to_unix_duration().as_secs())
+}
+
 impl Files {
     fn read(config: &TlsConfig) -> Result<Self, TlsError> {
         let read = |key, path: &Path| {
@@ -236,4 +243,18 @@ impl Files {
 
 fn unusable(key: &'static str, path: &Path, problem: String) -> TlsError {
     TlsError::File { key, path: path.to_owned(), problem }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_certificate_is_read_and_no_part_of_one_panics() {
+        let pem = include_bytes!("../../../../tests/certificates/first.cert.pem");
+        let certificate = CertificateDer::from_pem_slice(pem).unwrap();
+        // 2126-11-06T18:28:29Z
+        assert_eq!(expiry(&certificate), Some(4_949_663_309));
+        assert!((0..certificate.len()).all(|length| expiry(&certificate[..length]).is_none()));
+    }
 }

@@ -22,7 +22,7 @@ use yardarm_core::budget::{Budget, ByTrust, Charge, Trust};
 use yardarm_core::hooks::HookFuture;
 use yardarm_core::supervisor::fault_point;
 use yardarm_core::workers::{ThreadError, Workers};
-use yardarm_core::{Background, Lifecycle};
+use yardarm_core::{Background, Lifecycle, trace};
 
 use self::lane::{EVENT_COST, Lane, Outgoing, Queued};
 pub use self::ledger::{Advice, Ledger, LedgerReport, Unsettled};
@@ -39,6 +39,9 @@ const LARGE_BATCH: usize = 16 << 10;
 const ROOM_INTERVAL: Duration = Duration::from_millis(100);
 /// Number of threads that send the posts of untrusted callers. Sending is less work than preparing.
 const SENDERS: usize = 1;
+
+/// Name of the span of a post. Its events come from many requests, so it begins a trace of its own.
+const DISPATCH: &str = "relay.events.dispatch";
 
 /// Reason for events that were lost because of a panic.
 pub const INTERNAL_ERROR: &str = "internal-error";
@@ -317,7 +320,7 @@ impl<K: QueueKey, D: Delivery<K>> Outbox<K, D> {
             acks.into_iter().for_each(Ack::settle);
             return false;
         };
-        let mut outcome = self.delivery.send(&key, &batch).await;
+        let mut outcome = trace::in_root(DISPATCH, self.delivery.send(&key, &batch)).await;
         drop(slot);
         if let Sent::Later(reason) = outcome {
             tracing::debug!(reason, "event delivery failed, will retry once");
@@ -346,7 +349,7 @@ impl<K: QueueKey, D: Delivery<K>> Outbox<K, D> {
 
     async fn send(&self, key: &K, batch: &D::Prepared) -> Sent {
         let _slot = self.slot(key.trust()).await;
-        self.delivery.send(key, batch).await
+        trace::in_root(DISPATCH, self.delivery.send(key, batch)).await
     }
 
     /// Waits until one more post of such credentials may be in progress.

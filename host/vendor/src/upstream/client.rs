@@ -9,6 +9,13 @@ const USER_AGENT: &str = concat!("Yardarm/", env!("CARGO_PKG_VERSION"));
 /// Time after which an idle connection is probed, so that a lost one is noticed.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
+/// Returns a builder of HTTP clients for services that belong to no vendor: with the certificate authorities of the system and
+/// the proxy of the environment variables. They do not follow redirects either.
+pub(super) fn plain_client() -> reqwest::ClientBuilder {
+    let builder = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).referer(false);
+    builder.user_agent(USER_AGENT)
+}
+
 /// Returns a builder of HTTP clients with the product token, without decompression.
 ///
 /// The clients do not follow redirects by themselves: [`send`](super::send) and [`open`](super::open) do. They send no

@@ -10,6 +10,7 @@ use http::{HeaderValue, Method, StatusCode};
 use reqwest::{RequestBuilder, Response, Url};
 
 use super::network_error::NetworkError;
+use super::traced::traced;
 
 /// Maximum number of consecutive redirects, as in Go's client.
 pub(crate) const MAX_REDIRECTS: usize = 10;
@@ -68,7 +69,11 @@ pub enum SendError {
 ///
 /// # Errors
 /// When there is no response, or it is a redirect that is not followed.
-pub async fn send(mut request: RequestBuilder) -> Result<Response, SendError> {
+pub async fn send(request: RequestBuilder) -> Result<Response, SendError> {
+    traced(request, follow_redirects).await
+}
+
+async fn follow_redirects(mut request: RequestBuilder) -> Result<Response, SendError> {
     for _ in 0..=MAX_REDIRECTS {
         let again = request.try_clone();
         let answer = request.send().await.map_err(NetworkError::from)?;

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use reqwest::{Client, Url};
 use tokio::sync::{OnceCell, Semaphore};
 use yardarm_core::supervisor;
+use yardarm_core::trace::{self, TraceContext};
 
 use self::addresses::{AddressRefused, GuardedResolver};
 use crate::vocabulary::{Grants, clean};
@@ -117,7 +118,13 @@ impl HttpClient {
     }
 
     async fn send(&self, request: Checked, timeout: Duration) -> Result<HttpResponse, HttpError> {
-        let Checked { method, url, headers, body } = request;
+        let Checked { method, url, mut headers, body } = request;
+        if let Some(context) = trace::current()
+            && !headers.contains_key(TraceContext::HEADER)
+            && let Ok(parent) = context.parent_header().parse()
+        {
+            headers.insert(TraceContext::HEADER, parent);
+        }
         let mut builder = self.client().await?.request(method, url).headers(headers).timeout(timeout);
         if let Some(body) = body {
             builder = builder.body(body);

@@ -58,13 +58,14 @@ impl Translation {
             default("data.dir", ""),
             default("log.format", "go"),
             default("log.split_output", "true"),
+            default("telemetry.service_name", "ld-relay"),
             // Contexts in URLs may be as large as a request head of Go's HTTP server.
             default("server.max_head", "1MiB"),
             default("shutdown.timeout", "30s"),
         ]);
     }
 
-    fn set(&mut self, key: &str, source: &ValueSource, text: impl Into<String>) {
+    pub(super) fn set(&mut self, key: &str, source: &ValueSource, text: impl Into<String>) {
         let text: String = text.into();
         self.overrides.push(CompatOverride { key: key.to_owned(), source: source.clone(), text: text.into() });
     }
@@ -231,6 +232,7 @@ impl Translation {
             self.set("launchdarkly.redis.url", source, url);
         }
         self.consul(settings);
+        self.telemetry(settings);
         if !settings.is_on(Section::Prometheus, "enabled") {
             return;
         }
