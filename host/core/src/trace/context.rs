@@ -103,7 +103,7 @@ mod tests {
         let context = TraceContext::parse(PARENT, Some("a=1,b=2")).expect("valid");
         assert_eq!(
             (context.trace_id(), context.span_id()),
-            (0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736, 0xf067_aa0b_a902_b7)
+            (0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736, 0x00f0_67aa_0ba9_02b7)
         );
         assert!(context.is_sampled() && context.is_remote());
         assert_eq!((context.parent_header().as_str(), context.state_header()), (PARENT, Some("a=1,b=2")));
