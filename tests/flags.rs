@@ -39,6 +39,12 @@ pub(crate) fn some_data() -> Value {
     data([flag("plain", 3)], [segment("crew", 2)])
 }
 
+/// Returns a data set of eight megabytes, more than socket buffers hold.
+pub(crate) fn large_data() -> Value {
+    let filler = "f".repeat(1 << 20);
+    data((0..8).map(|index| flag_with(&format!("large{index}"), 1, json!({"filler": filler}))), [])
+}
+
 /// Returns the data of a `put` on `/all` for a data set.
 pub(crate) fn put(data: Value) -> Value {
     json!({"path": "/", "data": data})

@@ -8,6 +8,7 @@ mod browser;
 mod client_objects;
 mod credentials;
 mod databases;
+mod deliveries;
 mod depth;
 mod diagnostics;
 mod evaluated;

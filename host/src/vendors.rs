@@ -7,6 +7,7 @@ use axum::Router;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
+use yardarm_core::delivery::DeliveryReport;
 use yardarm_vendor::report::{EnvironmentListReport, EnvironmentReport};
 use yardarm_vendor::side::{Parts, StartError, VendorSide};
 
@@ -68,6 +69,11 @@ impl Vendors {
     /// Returns the states of the lists of environments that vendors' services provide.
     pub(crate) fn list_reports(&self) -> Vec<EnvironmentListReport> {
         self.0.iter().filter_map(|it| it.list_report()).collect()
+    }
+
+    /// Returns the counts of full deliveries of each vendor that limits them.
+    pub(crate) fn delivery_reports(&self) -> Vec<DeliveryReport> {
+        self.0.iter().filter_map(|it| it.delivery_report()).collect()
     }
 
     /// Sends every event that waits; ready once all of them have arrived or are lost.

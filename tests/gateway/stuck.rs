@@ -5,14 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use yardarm_testkit::{Call, Connection, SseClient, within};
 
-use crate::flags::{data, flag, flag_with, some_data};
+use crate::flags::{flag, large_data, some_data};
 use crate::running::{Running, SDK_KEY, Setup};
-
-/// Returns a data set of eight megabytes, more than socket buffers hold.
-fn large() -> Value {
-    let filler = "f".repeat(1 << 20);
-    data((0..8).map(|index| flag_with(&format!("large{index}"), 1, json!({"filler": filler}))), [])
-}
 
 async fn status(gateway: &Running) -> Value {
     gateway.operator_gets("/api/status").await.json()
@@ -59,7 +53,7 @@ fn kernel_rows(gateway: &Running) -> Vec<(u64, String)> {
 
 #[tokio::test]
 async fn a_stream_that_is_not_read_is_ended_and_others_are_not() {
-    let gateway = Setup::with(large()).set("server.write_timeout", "1500ms").start().await;
+    let gateway = Setup::with(large_data()).set("server.write_timeout", "1500ms").start().await;
     let call = Call::get("/all").key(SDK_KEY);
     let mut healthy = gateway.opens("/all", SDK_KEY).await;
     healthy.receives_event("put").await;
@@ -86,7 +80,7 @@ async fn a_stream_that_is_not_read_is_ended_and_others_are_not() {
 
 #[tokio::test]
 async fn a_response_that_is_not_read_is_aborted() {
-    let gateway = Setup::with(large()).set("server.write_timeout", "1s").start().await;
+    let gateway = Setup::with(large_data()).set("server.write_timeout", "1s").start().await;
     let stuck = never_reads(&gateway, &Call::get("/sdk/flags").key(SDK_KEY)).await;
     status_where(&gateway, "the cut", |it| count(&it["connections"]["closed"], "write-timeout") == 1).await;
     status_where(&gateway, "its place", |it| it["connections"]["open"] == 0).await;
@@ -101,7 +95,7 @@ async fn a_response_that_is_not_read_is_aborted() {
 
 #[tokio::test]
 async fn stuck_streams_leave_room_for_short_requests() {
-    let gateway = Setup::with(large()).set("server.max_connections", 60).start().await;
+    let gateway = Setup::with(large_data()).set("server.max_connections", 60).start().await;
     let call = Call::get("/all").key(SDK_KEY);
     let mut stuck = Vec::new();
     for _ in 0..54 {

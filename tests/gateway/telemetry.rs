@@ -88,7 +88,10 @@ fn prometheus(text: &str, name: &str, label: &str) -> f64 {
 
 async fn exports_everything(protocol: &str, variables: &[(&str, &str)], paths: [&str; 3]) {
     let receiver = Receiver::start().await;
-    let setup = setup().set("telemetry.protocol", protocol).set("telemetry.environment_status_metrics", true);
+    let setup = setup()
+        .set("telemetry.protocol", protocol)
+        .set("telemetry.environment_status_metrics", true)
+        .set("launchdarkly.max_deliveries", 8);
     let (program, cloud, _dir) = exporting(setup, &receiver.url(), variables).await;
     let _stream = requests(&program, &cloud).await;
     // The delivery is counted after the response of upstream.
@@ -136,6 +139,10 @@ async fn exports_everything(protocol: &str, variables: &[(&str, &str)], paths: [
             prometheus(&metrics, "yardarm_events_delivered_total", r#"environment="main""#),
         ),
         (
+            sum(&receiver, "launchdarkly.relay.init.admitted", &[]),
+            prometheus(&metrics, "yardarm_deliveries_admitted_total", ""),
+        ),
+        (
             sum(&receiver, "launchdarkly.relay.environment.connection.state", &[("state", "valid")]),
             prometheus(&metrics, "yardarm_upstream_state", r#"state="valid""#),
         ),
@@ -161,6 +168,10 @@ async fn exports_everything(protocol: &str, variables: &[(&str, &str)], paths: [
     for name in [
         "launchdarkly.relay.events.pending",
         "launchdarkly.relay.events.failed",
+        "launchdarkly.relay.init.slots.held",
+        "launchdarkly.relay.init.queue.waiting",
+        "launchdarkly.relay.init.rejected",
+        "launchdarkly.relay.init.sheds",
         "launchdarkly.relay.status",
         "launchdarkly.relay.environment.count",
         "launchdarkly.relay.environment.status.count",

@@ -20,7 +20,7 @@ fn mobile_poll(query: &str) -> Call {
 }
 
 /// Adds the CORS headers that every answer on these routes has (V018, V019).
-fn cors(expected: Expected, methods: &str, origin: &str) -> Expected {
+pub(super) fn cors(expected: Expected, methods: &str, origin: &str) -> Expected {
     expected
         .with("access-control-allow-credentials: false")
         .with(&format!(

@@ -72,6 +72,8 @@ pub mod hooks;
 
 pub mod registry;
 
+pub mod delivery;
+
 pub mod stream;
 
 pub use background::Background;

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::change_log::{Cursor, UpdateSource, Version};
+use crate::delivery::DeliverySlot;
 use crate::label::EnvironmentLabel;
 use crate::registry::{EndReason, StreamGuard, StreamSession};
 use crate::sse::Frame;
@@ -24,6 +25,8 @@ pub struct OpenStream {
     cursor: Cursor,
     /// Sent before the first frame of the source.
     first: Option<Frame>,
+    /// Held until the first frame is written. Boxed, because most streams have none.
+    slot: Option<Box<DeliverySlot>>,
     guard: StreamGuard,
 }
 
@@ -48,7 +51,7 @@ impl OpenStream {
     pub fn new(source: Arc<dyn UpdateSource>, channel: usize, guard: StreamGuard) -> Self {
         let versions = source.versions();
         let cursor = Cursor::new(channel, *versions.borrow());
-        Self { source, versions, cursor, first: None, guard }
+        Self { source, versions, cursor, first: None, slot: None, guard }
     }
 
     /// Opens a stream of `channel` for a client that has everything up to the change `seq`, which `first` confirms.
@@ -56,7 +59,7 @@ impl OpenStream {
     pub fn resumed(source: Arc<dyn UpdateSource>, channel: usize, seq: u64, first: Frame, guard: StreamGuard) -> Self {
         let versions = source.versions();
         let cursor = Cursor::after(channel, *versions.borrow(), seq);
-        Self { source, versions, cursor, first: Some(first), guard }
+        Self { source, versions, cursor, first: Some(first), slot: None, guard }
     }
 
     /// Opens a stream of `channel` that starts with the changes after `seq`.
@@ -64,7 +67,13 @@ impl OpenStream {
     pub fn continued(source: Arc<dyn UpdateSource>, channel: usize, seq: u64, guard: StreamGuard) -> Self {
         let versions = source.versions();
         let cursor = Cursor::after(channel, *versions.borrow(), seq);
-        Self { source, versions, cursor, first: None, guard }
+        Self { source, versions, cursor, first: None, slot: None, guard }
+    }
+
+    /// Holds a slot for the first frame, if there is one by the time that writing starts.
+    #[must_use]
+    pub fn with_slot(self, slot: Option<DeliverySlot>) -> Self {
+        Self { slot: slot.map(Box::new), ..self }
     }
 
     /// Returns the environment of the stream.
@@ -79,12 +88,17 @@ impl OpenStream {
         &self.source
     }
 
-    /// Returns the next frame to write, if there is one now.
+    /// Returns the next frame to write, if there is one now. The frame before has been written.
     pub fn next_frame(&mut self) -> Option<Frame> {
+        self.slot.take_if(|slot| slot.has_begun());
         let next = self.first.take().or_else(|| self.source.next(&mut self.cursor));
         if next.as_ref().is_some_and(Frame::is_end) {
             self.guard.end(EndReason::FellBehind);
             return None;
+        }
+        match (&next, &mut self.slot) {
+            (Some(frame), Some(slot)) => slot.begin(frame.payload().len()),
+            _ => self.slot = None,
         }
         next
     }

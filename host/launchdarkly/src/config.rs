@@ -77,6 +77,14 @@ settings! {
         /// Maximum delay of pings to mobile and browser streams, so that their polls do not all arrive at once; the
         /// minimum is half of it. Further changes meanwhile share one ping. No delay unless set.
         pub ping_stream_jitter_time: Option<Duration>, in MILLISECOND..=HOUR,
+        /// Full deliveries of flag data at a time, over all environments: of the streams `/all` and `/sdk/stream`, and of the
+        /// polls `/sdk/flags`, `/sdk/latest-all`, `/sdk/poll` and `/sdk/poll/eval`. Further ones wait. A client that reads
+        /// less than 64 KiB per second counts no longer. `0`: no limit.
+        pub max_deliveries: usize = "0", in 0..=65_536,
+        /// Full deliveries that wait at most. Beyond them polls are answered 503, and streams end. `0`: none waits.
+        pub max_waiting_deliveries: usize = "0", in 0..=1_000_000,
+        /// Time after which a full delivery counts no longer.
+        pub delivery_timeout: Duration = "2m", in FIVE_SECONDS..=DAY,
         /// What streams of mobile and browser SDKs with a known context receive on a change: `ping`, so that SDKs poll,
         /// as from LaunchDarkly's relay, or `evaluated`, the changed results themselves, as from LaunchDarkly's own
         /// service. Streams with a context of more than 32 KiB always receive `ping`.
@@ -183,6 +191,7 @@ pub const KEYS: &[Key] = keys![
 const MILLISECOND: Duration = Duration::from_millis(1);
 const MOMENT: Duration = Duration::from_millis(10);
 const TENTH: Duration = Duration::from_millis(100);
+const FIVE_SECONDS: Duration = Duration::from_secs(5);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);

@@ -6,6 +6,7 @@ mod client_fdv2;
 pub(crate) mod compat_metrics;
 mod context;
 mod cors;
+mod deliveries;
 mod edge;
 mod evaluation;
 mod events;
@@ -27,8 +28,9 @@ use axum::middleware;
 use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use http::header::CONTENT_TYPE;
+use yardarm_core::delivery::{DeliveryLimit, DeliveryReport};
 use yardarm_core::hooks::Hooks;
-use yardarm_core::metrics;
+use yardarm_core::metrics::{self, Families, catalog};
 use yardarm_core::registry::StreamRegistry;
 use yardarm_core::status::Status;
 
@@ -52,6 +54,8 @@ pub(crate) struct Downstream {
     /// Limits for requests in flight.
     pub(crate) limits: Limits,
     pub(crate) streams: StreamRegistry,
+    /// Limit of full deliveries at a time, if there is one.
+    pub(crate) deliveries: Option<DeliveryLimit>,
     /// Metrics under the names of LaunchDarkly's relay, if they are enabled.
     pub(crate) compat_metrics: Option<CompatMetrics>,
     /// State of the auto-configuration stream, if there is one.
@@ -131,6 +135,20 @@ fn handler(id: RouteId, method: RouteMethod) -> MethodRouter<Arc<Downstream>> {
 pub(crate) fn metrics(compat_metrics: CompatMetrics) -> Router {
     let headers = [(CONTENT_TYPE, metrics::CONTENT_TYPE)];
     Router::new().route("/metrics", axum::routing::get(async move || (headers, compat_metrics.render())))
+}
+
+/// Adds the counts of full deliveries.
+pub(crate) fn delivery_counts(families: &mut Families, report: DeliveryReport) {
+    let DeliveryReport { held, waiting, admitted, refused, overdue } = report;
+    for (metric, value) in [
+        (&catalog::DELIVERIES, held),
+        (&catalog::DELIVERIES_WAITING, waiting),
+        (&catalog::DELIVERIES_ADMITTED, admitted),
+        (&catalog::DELIVERIES_REFUSED, refused),
+        (&catalog::DELIVERIES_OVERDUE, overdue),
+    ] {
+        families.sample(metric, &[], value);
+    }
 }
 
 #[cfg(fuzzing)]

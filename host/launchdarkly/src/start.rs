@@ -7,6 +7,7 @@ use axum::Router;
 use axum::extract::Request;
 use axum::response::Response;
 use tokio::sync::watch;
+use yardarm_core::delivery::{DeliveryLimit, DeliveryReport};
 use yardarm_core::hooks::HookFuture;
 use yardarm_core::status::Status;
 use yardarm_core::supervisor::blocking;
@@ -39,6 +40,7 @@ pub struct LaunchDarkly {
     auto_config: Option<Status>,
     /// The list of environments, if it comes from the configuration.
     list: Option<watch::Sender<Vec<EnvironmentConfig>>>,
+    deliveries: Option<DeliveryLimit>,
 }
 
 /// Checks whether [`start`] could use the files that it needs besides the data folder. Blocks.
@@ -75,6 +77,11 @@ pub async fn start(config: Config, parts: Parts) -> Result<LaunchDarkly, StartEr
         parts.lifecycle.supervise("upstream relay", watch);
     }
     let compat_metrics = config.prometheus.as_ref().map(|it| CompatMetrics::new(it.prefix.clone()));
+    let deliveries = (config.max_deliveries > 0)
+        .then(|| DeliveryLimit::new(config.max_deliveries, config.max_waiting_deliveries, config.delivery_timeout));
+    if let Some(limit) = deliveries.clone() {
+        parts.metrics.register(move |families| downstream::delivery_counts(families, limit.report()));
+    }
     let routes = downstream::routes(Downstream {
         environments: environments.clone(),
         config: Arc::clone(&config),
@@ -82,6 +89,7 @@ pub async fn start(config: Config, parts: Parts) -> Result<LaunchDarkly, StartEr
         hooks: parts.hooks,
         limits,
         streams: parts.streams,
+        deliveries: deliveries.clone(),
         compat_metrics: compat_metrics.clone(),
         auto_config: auto_config.clone(),
     });
@@ -92,6 +100,7 @@ pub async fn start(config: Config, parts: Parts) -> Result<LaunchDarkly, StartEr
         config,
         auto_config,
         list,
+        deliveries,
     })
 }
 
@@ -205,6 +214,10 @@ impl VendorSide for LaunchDarkly {
         let count = all.iter().filter(|it| it.filter.is_empty()).count();
         let is_known = self.environments.are_listed();
         Some(EnvironmentListReport::of(VENDOR, "auto-configuration", status, is_known, count))
+    }
+
+    fn delivery_report(&self) -> Option<DeliveryReport> {
+        self.deliveries.as_ref().map(DeliveryLimit::report)
     }
 
     fn flush_events(&self) -> HookFuture<'_, ()> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use opentelemetry::KeyValue;
+use yardarm_core::delivery::DeliveryReport;
 use yardarm_core::status::Connection;
 use yardarm_vendor::report::{EnvironmentListReport, EnvironmentReport, ErrorReport, EventReport};
 
@@ -30,6 +31,9 @@ pub(super) fn samples(state: &State, instruments: &Instruments, has_environments
     values.totals(&reports);
     for list in state.environment_lists() {
         values.list(&list);
+    }
+    for deliveries in state.vendors.delivery_reports() {
+        values.deliveries(deliveries);
     }
     let mut streams: BTreeMap<_, i64> = BTreeMap::new();
     state.streams.for_each(|facts| *streams.entry(Labels::of_stream(facts, instruments)).or_default() += 1);
@@ -121,6 +125,16 @@ impl Values {
             let (attributes, at) = last_error(None, error);
             self.add("launchdarkly.relay.autoconfig.last_error", attributes, at);
         }
+    }
+
+    fn deliveries(&mut self, report: DeliveryReport) {
+        let DeliveryReport { held, waiting, admitted, refused, overdue } = report;
+        self.add("launchdarkly.relay.init.slots.held", Vec::new(), number(held));
+        self.add("launchdarkly.relay.init.queue.waiting", Vec::new(), number(waiting));
+        self.add("launchdarkly.relay.init.admitted", Vec::new(), number(admitted));
+        let full = KeyValue::new("reason", "budget_full");
+        self.add("launchdarkly.relay.init.rejected", vec![full], number(refused));
+        self.add("launchdarkly.relay.init.sheds", Vec::new(), number(overdue));
     }
 
     fn environment(&mut self, report: &EnvironmentReport) {

@@ -13,6 +13,8 @@ pub mod upstream;
 
 pub mod body;
 
+pub mod slotted_body;
+
 pub mod admission;
 
 pub mod stream_response;

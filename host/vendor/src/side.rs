@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use axum::Router;
 use axum::extract::Request;
 use axum::response::Response;
+use yardarm_core::delivery::DeliveryReport;
 use yardarm_core::hooks::{HookFuture, Hooks};
 use yardarm_core::metrics::Registry;
 use yardarm_core::registry::StreamRegistry;
@@ -62,6 +63,11 @@ pub trait VendorSide: Any + Send + Sync {
 
     /// Returns the state of the list of environments, where the vendor's service provides it.
     fn list_report(&self) -> Option<EnvironmentListReport> {
+        None
+    }
+
+    /// Returns the counts of full deliveries, if their number at a time is limited.
+    fn delivery_report(&self) -> Option<DeliveryReport> {
         None
     }
 

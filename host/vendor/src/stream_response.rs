@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::HeaderMap;
 use yardarm_core::change_log::UpdateSource;
+use yardarm_core::delivery::DeliverySlot;
 use yardarm_core::hooks::{AdmittedRequest, RequestFacts};
 use yardarm_core::registry::{StreamGuard, StreamRegistry, TooManyStreams};
 use yardarm_core::sse::Frame;
@@ -14,8 +15,8 @@ use yardarm_core::stream::OpenStream;
 
 /// Where a stream begins.
 pub enum Start {
-    /// With the full data, as soon as there is any.
-    Everything,
+    /// With the full data, as soon as there is any, and with the slot of this delivery, if deliveries are limited.
+    Everything(Option<DeliverySlot>),
     /// After this change, which the caller has; the frame confirms that.
     After(u64, Frame),
     /// After this change, with the changes that follow and nothing before them.
@@ -51,7 +52,7 @@ pub fn respond(
     guard: StreamGuard,
 ) -> Response {
     let stream = match start {
-        Start::Everything => OpenStream::new(source, channel, guard),
+        Start::Everything(slot) => OpenStream::new(source, channel, guard).with_slot(slot),
         Start::After(seq, first) => OpenStream::resumed(source, channel, seq, first, guard),
         Start::Continue(seq) => OpenStream::continued(source, channel, seq, guard),
     };

@@ -128,7 +128,10 @@ impl Connection {
     }
 
     /// Reads a body of a known length.
-    pub(crate) async fn exactly(&mut self, length: usize) -> Bytes {
+    ///
+    /// # Panics
+    /// When the connection ends before, or no bytes arrive.
+    pub async fn exactly(&mut self, length: usize) -> Bytes {
         while self.unread.len() < length {
             assert!(self.fill().await > 0, "connection ended within a body: {:?} of {length} bytes", self.unread);
         }

@@ -26,6 +26,14 @@ crate::catalog! {
     STREAMS_BLOCKED = gauge("yardarm_streams_blocked", [], "Streams whose socket is full.");
     STREAM_MAX_LAG = gauge("yardarm_stream_max_lag_changes", [], "Number of changes by which the slowest stream lags.");
     STREAM_WRITTEN_BYTES = counter("yardarm_stream_written_bytes_total", [], "Bytes written to streams.");
+    DELIVERIES = gauge("yardarm_deliveries", [],
+        "Full deliveries that count towards their limit; absent without a limit, like the metrics of the same beginning.");
+    DELIVERIES_WAITING = gauge("yardarm_deliveries_waiting", [], "Full deliveries that wait for others.");
+    DELIVERIES_ADMITTED = counter("yardarm_deliveries_admitted_total", [], "Full deliveries that have begun.");
+    DELIVERIES_REFUSED = counter("yardarm_deliveries_refused_total", [],
+        "Full deliveries that were refused because too many waited.");
+    DELIVERIES_OVERDUE = counter("yardarm_deliveries_overdue_total", [],
+        "Full deliveries to clients that read too slowly, which count no longer.");
     CONNECTIONS = gauge("yardarm_connections", [], "Open connections of SDKs, streams included.");
     CONNECTIONS_LIMIT = gauge("yardarm_connections_limit", [],
         "Largest number of connections of SDKs at a time, as settings and open files allow.");

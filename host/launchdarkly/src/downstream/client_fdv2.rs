@@ -13,11 +13,13 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode, Uri};
 use sha2::{Digest, Sha256};
 use yardarm_core::Snapshot;
+use yardarm_core::delivery::{DeliverySlot, TooManyDeliveries};
 use yardarm_launchdarkly_eval::evaluation::{Replaced, Ruleset, evaluate_each};
 
 use super::Downstream;
 use super::auth::Caller;
 use super::context::{self, message};
+use super::deliveries::{refused, with_slot};
 use super::evaluation::{evaluation_request, failed, prepare};
 use super::fdv2::basis;
 use super::polling::{answer, not_initialized};
@@ -99,11 +101,12 @@ async fn poll(
     }
     let transferred = match evaluation_request(caller, query, context, ResultFormat::Objects).await {
         Ok(request) => Transfer::new(downstream, caller, snapshot, request, query, headers).await,
-        Err(failure) => Err(EvaluationError::Plugin(failure)),
+        Err(failure) => Err(EvaluationError::Plugin(failure).into()),
     };
     match transferred {
-        Ok(Transfer { tag, body }) => answer(caller, headers, &tag, || body),
-        Err(error) => failed(error, caller),
+        Ok(Transfer { tag, body, slot }) => answer(caller, headers, &tag, || with_slot(body, slot)),
+        Err(PollError::Evaluation(error)) => failed(error, caller),
+        Err(PollError::Refused(refusal)) => refused(refusal),
     }
 }
 
@@ -112,6 +115,17 @@ struct Transfer {
     /// Differs for other contexts, and for other properties of results (V014).
     tag: String,
     body: Bytes,
+    /// Held until the body is written, unless it is short.
+    slot: Option<DeliverySlot>,
+}
+
+/// Why there is no answer with results.
+#[derive(Debug, thiserror::Error)]
+enum PollError {
+    #[error(transparent)]
+    Evaluation(#[from] EvaluationError),
+    #[error(transparent)]
+    Refused(#[from] TooManyDeliveries),
 }
 
 /// The events of all results.
@@ -129,7 +143,7 @@ impl Transfer {
         mut request: EvaluationRequest,
         query: Option<&str>,
         headers: &HeaderMap,
-    ) -> Result<Self, EvaluationError> {
+    ) -> Result<Self, PollError> {
         let edits = prepare(downstream, caller, &snapshot, &mut request).await?;
         let has_addition = edits.is_some() || request.enrichment != 0 || request.memberships.is_some();
         let (state, basis) = (snapshot.data().state(), basis(query));
@@ -139,22 +153,30 @@ impl Transfer {
         let mut name = state.to_string();
         // Without an evaluation, if the state alone decides.
         if !has_addition && is_known(&name, &tag(&name)) {
-            return Ok(Self { tag: tag(&name), body: up_to_date(&name, state) });
+            return Ok(Self::up_to_date(tag(&name), &name, state));
         }
+        // Results wait for their slot before they take memory, unless only they say whether the caller has them.
+        let mut slot = if has_addition { None } else { downstream.delivery_slot().await? };
         let evaluators = downstream.limits.evaluators.get(caller.kind.trust());
         let capacity = BYTES_PER_FLAG * snapshot.data().items().flags.len();
         let render = move |ruleset: &Ruleset, request: &EvaluationRequest| {
             Results::of(ruleset, request, edits.as_ref(), capacity, has_addition)
         };
-        let Results { events, digest } = request.answer(&snapshot, evaluators, render).await?;
+        let Results { events, digest } =
+            request.answer(&snapshot, evaluators, render).await.map_err(EvaluationError::from)?;
         if has_addition {
             // Writing to a string cannot fail.
             let _ = write!(name, "-{digest}");
             if is_known(&name, &tag(&name)) {
-                return Ok(Self { tag: tag(&name), body: up_to_date(&name, state) });
+                return Ok(Self::up_to_date(tag(&name), &name, state));
             }
+            slot = downstream.delivery_slot().await?;
         }
-        Ok(Self { tag: tag(&name), body: everything(&name, state, &events) })
+        Ok(Self { tag: tag(&name), body: everything(&name, state, &events), slot })
+    }
+
+    fn up_to_date(tag: String, name: &str, state: DataState) -> Self {
+        Self { tag, body: up_to_date(name, state), slot: None }
     }
 }
 

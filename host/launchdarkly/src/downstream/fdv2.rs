@@ -10,21 +10,29 @@ use yardarm_vendor::stream_response::Start;
 
 use super::Downstream;
 use super::auth::Caller;
+use super::deliveries::answer_in_full;
 use super::polling::{answer, not_initialized};
 use super::query::first_query_value;
-use super::stream::open;
+use super::stream::{open, open_in_full};
 use crate::data::fdv2::Fdv2Data;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// `GET /sdk/poll`
-pub(super) async fn poll(caller: Caller, uri: Uri, headers: HeaderMap) -> Response {
+pub(super) async fn poll(
+    State(downstream): State<Arc<Downstream>>,
+    caller: Caller,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
     // The reference answers 500 before there is data; SDKs treat it like the 503 of the other polls.
     let Some(snapshot) = newest(&caller) else { return not_initialized() };
     let objects = snapshot.data();
     let state = objects.state();
-    let has_everything = basis(uri.query()).as_deref() == Some(&state);
-    answer(&caller, &headers, &state, || if has_everything { objects.nothing_new().into() } else { objects.poll() })
+    if basis(uri.query()).as_deref() == Some(&state) {
+        return answer(&caller, &headers, &state, || objects.nothing_new());
+    }
+    answer_in_full(&downstream, &caller, &headers, &state, || objects.poll()).await
 }
 
 /// `GET /sdk/stream`
@@ -41,11 +49,13 @@ pub(super) async fn stream(
     let last_id = || headers.get(LAST_EVENT_ID).and_then(|it| it.to_str().ok()).map(str::to_owned);
     let basis = basis(uri.query()).or_else(last_id);
     let has_everything = newest(&caller).filter(|it| basis.as_deref() == Some(&it.data().state()));
-    let start = match has_everything {
-        Some(snapshot) => Start::After(snapshot.seq(), snapshot.data().nothing_new_frame()),
-        None => Start::Everything,
-    };
-    open(&downstream, caller, source, 0, start)
+    match has_everything {
+        Some(snapshot) => {
+            let start = Start::After(snapshot.seq(), snapshot.data().nothing_new_frame());
+            open(&downstream, caller, source, 0, start)
+        }
+        None => open_in_full(&downstream, caller, source, 0).await,
+    }
 }
 
 /// The state that the caller has. Some SDKs once sent it as `selector` (V008).

@@ -2,32 +2,40 @@
 
 use std::time::Duration;
 
-use axum::extract::Path;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use http::header::{CONTENT_TYPE, ETAG, EXPIRES, IF_NONE_MATCH, VARY};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
+use super::Downstream;
 use super::auth::Caller;
 use super::context::message;
+use super::deliveries::answer_in_full;
 use crate::data::render;
 
 /// Longest time that polled flags may be cached, ten years: HTTP has no dates beyond the year 9999.
 const MAX_TTL: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 /// `GET /sdk/flags`
-pub(super) async fn flags(caller: Caller, headers: HeaderMap) -> Response {
+pub(super) async fn flags(State(downstream): State<Arc<Downstream>>, caller: Caller, headers: HeaderMap) -> Response {
     let Some(snapshot) = caller.environment.data.snapshot() else { return not_initialized() };
     let data = snapshot.data();
     // A poll with the current tag needs no rendering.
-    answer(&caller, &headers, data.flags_tag(), || render::flag_map(data.items()))
+    answer_in_full(&downstream, &caller, &headers, data.flags_tag(), || render::flag_map(data.items())).await
 }
 
 /// `GET /sdk/latest-all`, which SDKs poll if they may not stream (V030). The reference has no such route.
-pub(super) async fn everything(caller: Caller, headers: HeaderMap) -> Response {
+pub(super) async fn everything(
+    State(downstream): State<Arc<Downstream>>,
+    caller: Caller,
+    headers: HeaderMap,
+) -> Response {
     let Some(snapshot) = caller.environment.data.snapshot() else { return not_initialized() };
     let data = snapshot.data();
-    answer(&caller, &headers, &data.state().to_string(), || data.everything())
+    answer_in_full(&downstream, &caller, &headers, &data.state().to_string(), || data.everything()).await
 }
 
 /// `GET /sdk/flags/{key}`
@@ -54,7 +62,12 @@ pub(super) fn not_initialized() -> Response {
 }
 
 /// L151, L156, L158: an unquoted tag, compared as a whole; `Expires` instead of `Cache-Control`.
-pub(super) fn answer(caller: &Caller, request: &HeaderMap, tag: &str, body: impl FnOnce() -> Bytes) -> Response {
+pub(super) fn answer<B: Into<Body>>(
+    caller: &Caller,
+    request: &HeaderMap,
+    tag: &str,
+    body: impl FnOnce() -> B,
+) -> Response {
     let tag = full_tag(tag);
     let mut headers = HeaderMap::new();
     if let Some(ttl) = caller.config.ttl {
@@ -71,7 +84,7 @@ pub(super) fn answer(caller: &Caller, request: &HeaderMap, tag: &str, body: impl
         headers.insert(ETAG, tag);
     }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    (headers, body()).into_response()
+    (headers, body().into()).into_response()
 }
 
 /// Whether a request has the tag of the present answer, which [`answer`] is not going to have a body then.

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
@@ -26,7 +27,8 @@ const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering
 
 /// `GET /all`
 pub(super) async fn all(State(downstream): State<Arc<Downstream>>, caller: Caller) -> Response {
-    open_stream(&downstream, caller, StreamKind::Changes(Channel::All))
+    let source = caller.environment.data.update_source();
+    open_in_full(&downstream, caller, source, Channel::All as usize).await
 }
 
 /// `GET /flags`
@@ -115,7 +117,21 @@ fn open_stream(downstream: &Downstream, caller: Caller, kind: StreamKind) -> Res
             (environment.ping_source(), Channel::Ping as usize)
         }
     };
-    open(downstream, caller, source, channel, Start::Everything)
+    open(downstream, caller, source, channel, Start::Everything(None))
+}
+
+/// Opens a stream that begins with all data, once a slot for that is free.
+pub(super) async fn open_in_full(
+    downstream: &Downstream,
+    caller: Caller,
+    source: Arc<dyn UpdateSource>,
+    channel: usize,
+) -> Response {
+    match downstream.delivery_slot().await {
+        Ok(slot) => open(downstream, caller, source, channel, Start::Everything(slot)),
+        // The reference opens such streams and closes them, and SDKs retry as after any end of a stream.
+        Err(_) => (head(), Body::empty()).into_response(),
+    }
 }
 
 /// Opens a stream for an authenticated caller.

@@ -381,3 +381,29 @@ proptest::proptest! {
         let _ = translated(Some(&lines.join("\n")), &[("USE_REDIS", "1")]);
     }
 }
+
+#[test]
+fn v039_limits_of_deliveries_are_kept_in_their_ranges() {
+    let limits = |concurrent: &str, queued: &str, timeout: &str| {
+        let variables =
+            [("INIT_MAX_CONCURRENT", concurrent), ("INIT_MAX_QUEUED", queued), ("INIT_SEND_TIMEOUT", timeout)];
+        let translation = translated(Some(ENV), &variables).unwrap();
+        let value = |key: &str| {
+            let set = translation.overrides.iter().find(|it| it.key == key);
+            set.map(|it| it.text.expose().to_owned())
+        };
+        let values =
+            ["launchdarkly.max_deliveries", "launchdarkly.max_waiting_deliveries", "launchdarkly.delivery_timeout"]
+                .map(value);
+        (values, translation.warnings)
+    };
+    let some = |values: [&str; 3]| values.map(|it| Some(it.to_owned()));
+    let (values, warnings) = limits("65536", "1000000", "5s");
+    assert_eq!((values, warnings.len()), (some(["65536", "1000000", "5s"]), 0), "{warnings:?}");
+    let (values, warnings) = limits("70000", "2000000", "1s");
+    assert_eq!(values, some(["65536", "1000000", "5s"]));
+    for (variable, warning) in ["INIT_MAX_CONCURRENT", "INIT_MAX_QUEUED", "INIT_SEND_TIMEOUT"].iter().zip(&warnings) {
+        assert!(warning.contains(variable) && warning.contains("is used"), "{warning}");
+    }
+    assert_eq!(warnings.len(), 3);
+}

@@ -84,7 +84,7 @@ impl Translation {
         };
         match &set.value {
             Value::Bool(value) => self.set(&path, &set.source, value.to_string()),
-            Value::Number(value) => self.set(&path, &set.source, value.to_string()),
+            Value::Number(value) => self.number(&path, row, set, *value, key),
             Value::Text(text) if text.is_empty() => (),
             Value::Text(text) => self.set(&path, &set.source, text),
             Value::Word(word) => self.set(&path, &set.source, *word),
@@ -97,6 +97,18 @@ impl Translation {
                 }
             }
         }
+    }
+
+    /// Sets a number, or the nearest one in the range of the key, with a warning.
+    fn number(&mut self, path: &str, row: &Row, set: &Set, value: u64, key: &str) {
+        let allowed = match bounds(row, key) {
+            Some(Bounds::Count(min, max)) => value.clamp(min, max),
+            _ => value,
+        };
+        if allowed != value {
+            self.warnings.push(format!("{} is outside the range of `{path}`; {allowed} is used", row.shown(set)));
+        }
+        self.set(path, &set.source, allowed.to_string());
     }
 
     /// Sets a duration, or the nearest one in the range of the key, with a warning.
@@ -268,13 +280,18 @@ impl Translation {
     }
 }
 
-/// Returns the range of a key of LaunchDarkly's side.
-fn bounds_of(row: &Row, key: &str) -> (Duration, Duration) {
+/// Returns the range of a key of LaunchDarkly's side, if it has one.
+fn bounds(row: &Row, key: &str) -> Option<Bounds> {
     let path = match row.section {
         Section::Environment => format!("launchdarkly.environments[].{key}"),
         _ => key.to_owned(),
     };
-    match KEYS.iter().find(|it| it.path == path).and_then(|it| it.bounds) {
+    KEYS.iter().find(|it| it.path == path).and_then(|it| it.bounds)
+}
+
+/// Returns the range of a key with a duration.
+fn bounds_of(row: &Row, key: &str) -> (Duration, Duration) {
+    match bounds(row, key) {
         Some(Bounds::Duration(min, max)) => (min, max),
         _ => (Duration::ZERO, Duration::MAX),
     }
