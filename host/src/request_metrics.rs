@@ -42,6 +42,7 @@ pub(crate) trait ObservedRequest: Send + Sync {
 }
 
 /// The answer to a request.
+#[cfg_attr(not(feature = "otlp"), expect(dead_code, reason = "only exporters read answers"))]
 pub(crate) struct Answered<'a> {
     /// The method, as the SDK sent it.
     pub(crate) method: &'a Method,

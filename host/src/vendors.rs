@@ -72,6 +72,7 @@ impl Vendors {
     }
 
     /// Returns the counts of full deliveries of each vendor that limits them.
+    #[cfg_attr(not(feature = "otlp"), expect(dead_code, reason = "only exporters read them"))]
     pub(crate) fn delivery_reports(&self) -> Vec<DeliveryReport> {
         self.0.iter().filter_map(|it| it.delivery_report()).collect()
     }

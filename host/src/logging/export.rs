@@ -18,6 +18,7 @@ pub(crate) trait Export: Send + Sync {
 }
 
 /// A line of the log.
+#[cfg_attr(not(feature = "otlp"), expect(dead_code, reason = "only exporters read lines"))]
 pub(crate) struct ExportedLine<'a> {
     pub(crate) metadata: &'static Metadata<'static>,
     /// The fields of the line and of the spans around it; the nearest value of a name counts.
@@ -25,6 +26,7 @@ pub(crate) struct ExportedLine<'a> {
 }
 
 /// Replaces the exporter; `None` exports nothing more.
+#[cfg_attr(not(feature = "otlp"), expect(dead_code, reason = "only exporters are set"))]
 pub(crate) fn set_export(export: Option<Box<dyn Export>>) {
     IS_EXPORTED.store(export.is_some(), Ordering::Relaxed);
     EXPORT.store(export.map(Arc::new));
