@@ -19,6 +19,7 @@ mod event_spool;
 mod events;
 mod filters;
 mod flag_data;
+mod list_cache;
 mod metrics;
 mod objects;
 pub(crate) mod offline;

@@ -2,6 +2,7 @@
 
 pub mod compat;
 mod environments;
+mod list_cache;
 mod live;
 mod store;
 
@@ -16,6 +17,7 @@ use yardarm_vendor::upstream::Outbound;
 
 use self::environments::{AutoConfigSettings, EnvironmentSettings, OfflineSettings};
 pub use self::environments::{CommonConfig, EnvironmentConfig, EnvironmentSource, Identity, LogLevel};
+pub use self::list_cache::ListCacheConfig;
 pub(crate) use self::live::LiveConfig;
 pub use self::store::{BigSegmentsConfig, DatabaseConfig, StoreConfig};
 use self::store::{ConsulSettings, DynamoDbSettings, RedisSettings};
@@ -213,6 +215,7 @@ impl Config {
             reader.reject("launchdarkly.events_memory", "must be at least `4MiB`");
         }
         config.store.refuse_shared_parts(&config.environments, reader);
+        config.store.refuse_cache(&config.environments, reader);
         Some(config)
     }
 }

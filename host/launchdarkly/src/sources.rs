@@ -7,6 +7,7 @@ pub(crate) mod auto_config;
 mod auto_config_state;
 pub(crate) mod configured;
 mod fleet;
+mod list_cache;
 pub(crate) mod offline;
 mod offline_updates;
 mod persisted_list;

@@ -135,13 +135,16 @@ async fn start_list(
             parts.lifecycle.supervise("list of environments", ConfiguredTask { assembly, wanted });
             Ok((None, Some(list)))
         }
-        EnvironmentSource::AutoConfig { key, common } => {
+        EnvironmentSource::AutoConfig { key, common, cache } => {
             let status = Status::new();
             let name = "launchdarkly: the list of environments (auto-configuration)";
             let unlisted = parts.lifecycle.readiness().latch_data(name, &status);
             let mut task = AutoConfigTask::new(key, common, config, http.clone(), assembly, status.clone(), unlisted);
             if let Some(store) = &parts.store {
                 task.restore(store).await;
+            }
+            if let Some(cache) = cache {
+                task.use_cache(&cache, &config.store, &parts.lifecycle);
             }
             if let Some(fleet) = &parts.fleet {
                 task.join(fleet, &parts.lifecycle);

@@ -24,9 +24,9 @@ use tokio::sync::mpsc;
 use yardarm_core::Lifecycle;
 use yardarm_core::status::Status;
 use yardarm_launchdarkly_eval::model::Segment;
+use yardarm_store::{Consul, ItemSet, Place, Redis, RedisItems, Store};
 #[cfg(feature = "dynamodb")]
-use yardarm_store::DynamoDb;
-use yardarm_store::{Consul, Place, Redis, Store};
+use yardarm_store::{DynamoDb, DynamoDbItems};
 
 use self::big_segments::{BigSegments, CurrentKey};
 pub(crate) use self::event::StoreEvent;
@@ -97,6 +97,18 @@ impl EnvironmentStore {
     /// Address, table and prefix in the database.
     pub(crate) fn place(&self) -> &Place {
         self.database.place()
+    }
+}
+
+/// The set of items of a name; `None` without a database that has sets. Connects to nothing.
+pub(crate) fn open_item_set(config: &StoreConfig, name: &str) -> Option<Arc<dyn ItemSet>> {
+    match config.database.as_ref()? {
+        DatabaseConfig::Redis(address) => Some(Arc::new(RedisItems::new(address, name))),
+        DatabaseConfig::Consul(_) => None,
+        #[cfg(feature = "dynamodb")]
+        DatabaseConfig::DynamoDb { address, table } => {
+            Some(Arc::new(DynamoDbItems::new(address, table.as_deref()?, name)))
+        }
     }
 }
 

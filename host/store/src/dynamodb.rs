@@ -7,23 +7,25 @@ mod address;
 mod batch;
 mod connector;
 mod failure;
+mod item_set;
 mod items;
 mod membership;
+mod table;
 
 pub use self::address::DynamoDbAddress;
+pub use self::item_set::DynamoDbItems;
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::types::AttributeValue;
 use bytes::Bytes;
 
-use self::failure::failure;
 use self::items::{ITEM, KEY, NAMESPACE, VERSION, fits, key_of, key_values, record_item, text_of};
+use self::table::Table;
 use crate::http::{QUICK, within};
 use crate::{
     Advanced, Collection, Layout, Membership, MembershipPatch, Place, Progress, Record, Store, StoreError, TooLarge,
@@ -35,7 +37,7 @@ const LARGE: Duration = Duration::from_secs(120);
 
 /// One environment's part of a table. Namespaces are `<prefix>:<name>`, or the name alone with an empty prefix.
 pub struct DynamoDb {
-    address: DynamoDbAddress,
+    table: Table,
     place: Place,
     layout: Layout,
 }
@@ -45,7 +47,7 @@ impl DynamoDb {
     #[must_use]
     pub fn new(address: &DynamoDbAddress, table: &str, prefix: &str, layout: Layout) -> Self {
         let place = Place { database: "dynamodb", server: address.shown(), prefix: prefix.into(), table: table.into() };
-        Self { address: address.clone(), place, layout }
+        Self { table: Table::new(address, table), place, layout }
     }
 
     fn namespace(&self, name: &str) -> String {
@@ -55,54 +57,12 @@ impl DynamoDb {
         }
     }
 
-    fn table(&self) -> &str {
-        &self.place.table
-    }
-
-    fn failure<E>(&self, error: SdkError<E>) -> StoreError
-    where
-        SdkError<E>: aws_sdk_dynamodb::error::ProvideErrorMetadata + std::error::Error,
-    {
-        failure(&error, self.table())
-    }
-
-    /// Returns all items of a namespace; those of `attributes` alone.
-    async fn query(
-        &self,
-        client: &Client,
-        namespace: &str,
-        attributes: &[&str],
-    ) -> Result<Vec<HashMap<String, AttributeValue>>, StoreError> {
-        let (mut items, mut start) = (Vec::new(), None);
-        loop {
-            let mut query = client
-                .query()
-                .table_name(self.table())
-                .consistent_read(true)
-                .key_condition_expression("#namespace = :namespace")
-                .expression_attribute_names("#namespace", NAMESPACE)
-                .expression_attribute_values(":namespace", AttributeValue::S(namespace.to_owned()))
-                .set_exclusive_start_key(start);
-            let names: Vec<_> = (0..attributes.len()).map(|index| format!("#a{index}")).collect();
-            for (name, attribute) in names.iter().zip(attributes) {
-                query = query.expression_attribute_names(name, *attribute);
-            }
-            let page = query.projection_expression(names.join(", ")).send().await;
-            let page = page.map_err(|error| self.failure(error))?;
-            items.extend(page.items.unwrap_or_default());
-            start = page.last_evaluated_key.filter(|it| !it.is_empty());
-            if start.is_none() {
-                return Ok(items);
-            }
-        }
-    }
-
     async fn replace_all(&self, collections: &[Collection]) -> Result<Vec<TooLarge>, StoreError> {
-        let client = self.address.client().await?;
+        let client = self.table.client().await?;
         let mut stale = BTreeSet::new();
         for collection in collections {
             let namespace = self.namespace(collection.name);
-            for item in self.query(client, &namespace, &[KEY]).await? {
+            for item in self.table.query(client, &namespace, &[KEY]).await? {
                 stale.extend(text_of(&item, KEY).map(|key| (namespace.clone(), key.to_owned())));
             }
         }
@@ -120,21 +80,21 @@ impl DynamoDb {
                 items.push(batch::put(item)?);
             }
             // A batch has no order of its own, so one collection is complete before the next one begins.
-            self.write_batches(client, items).await?;
+            self.table.write_batches(client, items).await?;
         }
         let deletes = stale.into_iter().map(|(namespace, key)| batch::delete(key_values(&namespace, &key)));
-        self.write_batches(client, deletes.collect::<Result<_, _>>()?).await?;
+        self.table.write_batches(client, deletes.collect::<Result<_, _>>()?).await?;
         let marker = self.namespace(self.layout.marker);
-        self.put(client, key_values(&marker, &marker)).await?;
+        self.table.put(client, key_values(&marker, &marker)).await?;
         Ok(left_out)
     }
 
     async fn upsert_one(&self, item: HashMap<String, AttributeValue>) -> Result<Upserted, StoreError> {
-        let client = self.address.client().await?;
+        let client = self.table.client().await?;
         let version = item.get(VERSION).cloned();
         let put = client
             .put_item()
-            .table_name(self.table())
+            .table_name(self.table.name())
             .set_item(Some(item))
             .condition_expression(
                 "attribute_not_exists(#namespace) or attribute_not_exists(#key) or :version > #version",
@@ -150,30 +110,17 @@ impl DynamoDb {
             {
                 Ok(Upserted::Older)
             }
-            Err(error) => Err(self.failure(error)),
+            Err(error) => Err(self.table.failure(error)),
         }
     }
 
-    async fn put(&self, client: &Client, item: HashMap<String, AttributeValue>) -> Result<(), StoreError> {
-        let put = client.put_item().table_name(self.table()).set_item(Some(item)).send().await;
-        put.map(|_| ()).map_err(|error| self.failure(error))
-    }
-
-    /// Returns an item, as it was last written.
-    async fn get(&self, namespace: &str, key: &str) -> Result<Option<HashMap<String, AttributeValue>>, StoreError> {
-        let client = self.address.client().await?;
-        let get = client.get_item().table_name(self.table()).set_key(Some(key_values(namespace, key)));
-        let found = get.consistent_read(true).send().await.map_err(|error| self.failure(error))?;
-        Ok(found.item)
-    }
-
     async fn probe_write(&self) -> Result<(), StoreError> {
-        let client = self.address.client().await?;
+        let client = self.table.client().await?;
         // No reader looks into this namespace. A transaction must not contain two operations on an item.
         let probe = self.namespace(self.layout.probe);
-        self.put(client, key_values(&probe, &probe)).await?;
-        let delete = client.delete_item().table_name(self.table()).set_key(Some(key_values(&probe, &probe)));
-        delete.send().await.map(|_| ()).map_err(|error| self.failure(error))
+        self.table.put(client, key_values(&probe, &probe)).await?;
+        let delete = client.delete_item().table_name(self.table.name()).set_key(Some(key_values(&probe, &probe)));
+        delete.send().await.map(|_| ()).map_err(|error| self.table.failure(error))
     }
 }
 
@@ -206,8 +153,8 @@ impl Store for DynamoDb {
     async fn read(&self, collection: &str) -> Result<Vec<(String, Bytes)>, StoreError> {
         let namespace = self.namespace(collection);
         let read = async {
-            let client = self.address.client().await?;
-            self.query(client, &namespace, &[KEY, ITEM]).await
+            let client = self.table.client().await?;
+            self.table.query(client, &namespace, &[KEY, ITEM]).await
         };
         let items = within(LARGE, read).await?;
         let record = |item: &HashMap<_, _>| {
@@ -219,7 +166,7 @@ impl Store for DynamoDb {
 
     async fn is_complete(&self) -> Result<bool, StoreError> {
         let marker = self.namespace(self.layout.marker);
-        Ok(within(QUICK, self.get(&marker, &marker)).await?.is_some())
+        Ok(within(QUICK, self.table.get(&marker, &marker)).await?.is_some())
     }
 
     async fn probe(&self, _collections: &[&'static str]) -> Result<bool, StoreError> {
@@ -244,6 +191,5 @@ impl Store for DynamoDb {
     }
 }
 
-/// Runs work for a limited time. The futures of the SDK are large, so they are boxed.
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@
 //! memberships with a cursor. Each database is one file; the names of its keys are passed as a [`Layout`], so this
 //! crate is independent of any vendor: [`Redis`], [`Consul`], and `DynamoDb` with the Cargo feature `dynamodb`.
 //! [`RedisValues`] are counters and other small values that several gateways share, [`RedisTexts`] texts and streams of
-//! texts in a layout of other programs. A [`FleetStore`] is what gateways share that divide their work.
+//! texts in a layout of other programs, an [`ItemSet`] is a set of items with names. A [`FleetStore`] is what gateways share that divide their work.
 #![forbid(unsafe_code)]
 
 mod consul;
@@ -12,20 +12,22 @@ mod consul;
 mod dynamodb;
 mod fleet;
 mod http;
+mod item_set;
 mod layout;
 mod redis;
 mod trouble;
 
 pub use self::consul::{Consul, ConsulAddress, InvalidConsulAddress};
 #[cfg(feature = "dynamodb")]
-pub use self::dynamodb::{DynamoDb, DynamoDbAddress};
+pub use self::dynamodb::{DynamoDb, DynamoDbAddress, DynamoDbItems};
 pub use self::fleet::{
     Entry, FleetLog, FleetState, FleetStore, LeaseAction, LeaseRequest, LogEntry, Position, SourceState, Write, Written,
 };
+pub use self::item_set::ItemSet;
 pub use self::layout::Layout;
 pub use self::redis::{
     GroupMember, GroupMessage, InvalidAddress, InvalidCertificates, Redis, RedisAddress, RedisCertificates, RedisFleet,
-    RedisTexts, RedisValues, StreamEntry, StreamFollower, StreamNews, TextChange, ValueError, ValueLimits,
+    RedisItems, RedisTexts, RedisValues, StreamEntry, StreamFollower, StreamNews, TextChange, ValueError, ValueLimits,
     VersionedValue,
 };
 pub use self::trouble::{Failure, StoreError, Trouble};

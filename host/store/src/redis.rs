@@ -3,12 +3,14 @@
 mod address;
 mod connection;
 mod fleet;
+mod item_set;
 mod membership;
 mod texts;
 mod values;
 
 pub use self::address::{InvalidAddress, InvalidCertificates, RedisAddress, RedisCertificates};
 pub use self::fleet::RedisFleet;
+pub use self::item_set::RedisItems;
 pub use self::texts::{GroupMember, GroupMessage, RedisTexts, StreamEntry, StreamFollower, StreamNews, TextChange};
 pub use self::values::{RedisValues, ValueError, ValueLimits, VersionedValue};
 

@@ -9,6 +9,7 @@ use yardarm_core::secret::is_sendable;
 use yardarm_core::settings::Reader;
 use yardarm_core::{Secret, choices, settings};
 
+use super::list_cache::ListCacheConfig;
 use super::{DAY, TENTH, YEAR};
 use crate::identity::{Credentials, EnvironmentId, MobileKey, SdkKey, SdkKind, label};
 
@@ -25,6 +26,8 @@ pub enum EnvironmentSource {
         key: Secret,
         /// Settings that it does not contain.
         common: CommonConfig,
+        /// The cache of the list in the database; `None` without one.
+        cache: Option<ListCacheConfig>,
     },
     /// An archive on disk, which may be replaced at run time.
     Offline {
@@ -116,6 +119,13 @@ settings! {
         /// DynamoDB table of an environment, in place of `launchdarkly.dynamodb.table_name`; `$CID` stands for the same
         /// as in the prefix.
         datastore_table_name: Option<String>,
+        /// Key of a hash in Redis, or of a partition of the table in DynamoDB, where the list of environments is kept too,
+        /// encrypted, as LaunchDarkly's relay does. A gateway or relay that starts while LaunchDarkly cannot be reached
+        /// serves the environments of this list. None unless set.
+        cache_key: Option<String>,
+        /// Text from which the encryption key of that list is derived, the same for all that share it. The
+        /// auto-configuration key unless set.
+        cache_encryption_key: Option<Secret>,
         /// Origins that browsers may call from, for all environments. Any origin unless set.
         allowed_origins: Vec<String>,
         /// Request headers that browsers may send in addition to the usual ones, for all environments.
@@ -193,8 +203,15 @@ impl EnvironmentSource {
         }
         if is_automatic {
             const KEY: &str = "launchdarkly.auto_config.key";
-            let AutoConfigSettings { key, datastore_prefix, datastore_table_name, allowed_origins, allowed_headers } =
-                AutoConfigSettings::read_keys(reader);
+            let AutoConfigSettings {
+                key,
+                datastore_prefix,
+                datastore_table_name,
+                cache_key,
+                cache_encryption_key,
+                allowed_origins,
+                allowed_headers,
+            } = AutoConfigSettings::read_keys(reader);
             if key.is_none() {
                 reader.reject(KEY, "is required with other keys of this section");
             }
@@ -206,7 +223,8 @@ impl EnvironmentSource {
                 prefix: datastore_prefix,
                 table_name: datastore_table_name,
             };
-            return Some(Self::AutoConfig { key, common });
+            let cache = ListCacheConfig::read(reader, cache_key, cache_encryption_key, &key);
+            return Some(Self::AutoConfig { key, common, cache });
         }
         if is_offline {
             let OfflineSettings {

@@ -6,20 +6,23 @@ mod served_list;
 use std::time::Duration;
 
 use http::header::{AUTHORIZATION, CACHE_CONTROL};
+use tokio::sync::{oneshot, watch};
 use tracing::Instrument;
 use yardarm_core::readiness::ReadyLatch;
 use yardarm_core::status::Status;
 use yardarm_core::supervisor::blocking;
 use yardarm_core::time::unix_ms;
-use yardarm_core::{DataStore, InternalError, Secret, Supervised};
+use yardarm_core::{DataStore, InternalError, Lifecycle, Secret, Supervised};
 use yardarm_fleet::Source;
 use yardarm_vendor::upstream::{self, ConnectionError, Events, ReconnectPolicy, connection_span};
 
 use self::served_list::ServedList;
 use super::assembly::EnvironmentAssembly;
 use super::auto_config_state::{AutoConfigMessage, AutoConfigState};
+use super::list_cache::{ListCacheTask, ListCipher};
 use super::persisted_list;
-use crate::config::{CommonConfig, Config};
+use crate::config::{CommonConfig, Config, ListCacheConfig, StoreConfig};
+use crate::store::open_item_set;
 use crate::upstream::HttpClients;
 
 /// The task that receives the list of environments.
@@ -31,8 +34,6 @@ pub(crate) struct AutoConfigTask {
     /// State of the stream, for operators.
     status: Status,
     reconnect: ReconnectPolicy,
-    /// Holds readiness back until the list is known.
-    unlisted: Option<ReadyLatch>,
     /// The list as a source that gateways share; `None` without a fleet.
     source: Option<Source>,
 }
@@ -53,11 +54,10 @@ impl AutoConfigTask {
             // Version 2 of the protocol includes payload filters.
             url: format!("{}/relay_auto_config?rpacProtocolVersion=2", config.stream_uri),
             http,
-            list: ServedList::new(AutoConfigState::new(common), assembly, cleanup_interval),
+            list: ServedList::new(AutoConfigState::new(common), assembly, (status.clone(), unlisted), cleanup_interval),
             status,
             reconnect: ReconnectPolicy::new(config.max_reconnect_delay, config.rejected_retry_interval)
                 .with_shortest(config.min_reconnect_delay),
-            unlisted: Some(unlisted),
             source: None,
         }
     }
@@ -76,17 +76,18 @@ impl AutoConfigTask {
         self.list.persisted = Some(persisted_list::persist(store, seal, persisted.clone()));
         let Some(persisted) = persisted else { return };
         self.list.state.restore(persisted, unix_ms());
-        // A list without environments serves no SDK, so it counts as none.
-        if self.list.state.len() > 0 {
-            tracing::info!(
-                environments = self.list.state.len(),
-                "serving the environments of the list kept on disk until LaunchDarkly answers"
-            );
-            self.list.assembly.reconcile(self.list.state.variants()).await;
-            self.list.assembly.settle();
-            self.status.data_restored();
-            self.unlisted = None;
-        }
+        self.list.serve_restored("on disk").await;
+    }
+
+    /// Reads the list that gateways and relays keep in the database, and keeps it there from now on.
+    pub(crate) fn use_cache(&mut self, cache: &ListCacheConfig, config: &StoreConfig, lifecycle: &Lifecycle) {
+        // Configuration without such a database is refused, and the library takes every key of this length.
+        let Some(set) = open_item_set(config, &cache.name) else { return };
+        let Ok(cipher) = ListCipher::new(&cache.secret) else { return };
+        let (newest, lists) = watch::channel(None);
+        let (found, cached) = oneshot::channel();
+        (self.list.cache, self.list.cached) = (Some(newest), Some(cached));
+        lifecycle.supervise("cached list of environments", ListCacheTask::new(set, cipher, lists, found));
     }
 
     /// One connection, from request to end.
@@ -132,15 +133,12 @@ impl AutoConfigTask {
     /// Applies a message; after a contradictory one, the stream is reopened to receive all data again.
     async fn take(&mut self, message: AutoConfigMessage) -> Option<String> {
         let outcome = self.list.state.apply(message, unix_ms());
-        if outcome.is_complete || self.unlisted.is_none() {
+        if outcome.is_complete || self.list.unlisted.is_none() {
             self.list.reconcile().await;
         }
         if outcome.is_complete {
             self.status.data_received();
-            self.list.assembly.settle();
-            if self.unlisted.take().is_some() {
-                tracing::info!("the list of environments is complete");
-            }
+            self.list.complete("LaunchDarkly");
         }
         outcome.contradiction.map(|error| error.to_string())
     }

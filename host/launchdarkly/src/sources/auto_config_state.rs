@@ -3,6 +3,8 @@
 //! Messages may be old or repeated, so each environment and each filter keeps its last version, also after its deletion
 //! (U066 to U072).
 
+mod cached;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +13,7 @@ use serde_json::Value;
 use yardarm_launchdarkly_eval::model::normalize_json;
 use yardarm_vendor::upstream::LogThrottle;
 
+pub(super) use self::cached::CachedItem;
 use super::persisted_list::{PersistedFilter, PersistedList, PersistedListEntry};
 use super::representation::{Malformed, Object, Representation};
 use super::variant::Variant;
@@ -154,7 +157,7 @@ fn split(path: &str) -> Option<(&str, &str)> {
 }
 
 impl Filter {
-    fn read(value: &Value) -> Result<Self, Malformed> {
+    pub(super) fn read(value: &Value) -> Result<Self, Malformed> {
         let all = Object::of(value, "filter")?;
         Ok(Self { project: all.text("projKey")?.to_owned(), key: all.text("key")?.into(), version: all.version()? })
     }

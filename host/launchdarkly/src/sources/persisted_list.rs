@@ -30,16 +30,16 @@ pub(crate) struct PersistedList {
 pub(super) struct PersistedListEntry {
     pub(super) id: String,
     pub(super) version: i64,
-    env_key: String,
-    env_name: String,
-    proj_key: String,
-    proj_name: String,
+    pub(super) env_key: String,
+    pub(super) env_name: String,
+    pub(super) proj_key: String,
+    pub(super) proj_name: String,
     /// The anchor first.
-    sdk_keys: Vec<KeptKey>,
-    mobile_keys: Vec<KeptKey>,
-    is_listed: bool,
-    ttl_seconds: Option<u64>,
-    secure_mode: bool,
+    pub(super) sdk_keys: Vec<KeptKey>,
+    pub(super) mobile_keys: Vec<KeptKey>,
+    pub(super) is_listed: bool,
+    pub(super) ttl_seconds: Option<u64>,
+    pub(super) secure_mode: bool,
 }
 
 /// One payload filter.
@@ -52,10 +52,10 @@ pub(super) struct PersistedFilter {
 }
 
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct KeptKey {
-    value: String,
-    name: Option<String>,
-    expires_ms: Option<u64>,
+pub(super) struct KeptKey {
+    pub(super) value: String,
+    pub(super) name: Option<String>,
+    pub(super) expires_ms: Option<u64>,
 }
 
 /// The seal of the list.

@@ -8,8 +8,8 @@ use aws_sdk_dynamodb::operation::batch_write_item::BatchWriteItemError;
 use aws_sdk_dynamodb::types::{DeleteRequest, PutRequest, WriteRequest};
 use tokio::time::sleep;
 
-use super::DynamoDb;
 use super::items::Attributes;
+use super::table::Table;
 use crate::{Failure, StoreError, Trouble};
 
 /// Most requests of a batch.
@@ -34,7 +34,7 @@ fn incomplete(error: BuildError) -> StoreError {
     Failure::new(Trouble::Refused, error.to_string()).into()
 }
 
-impl DynamoDb {
+impl Table {
     /// Executes requests in their order, batch by batch. A table that is at its capacity takes a part of a batch and returns
     /// the others in a successful response, so these are sent again until none is left; the caller's time limit ends
     /// the attempts.
@@ -47,11 +47,11 @@ impl DynamoDb {
             }
             let mut delay = FIRST_DELAY;
             loop {
-                let sent = client.batch_write_item().request_items(self.table(), batch.clone()).send().await;
+                let sent = client.batch_write_item().request_items(self.name(), batch.clone()).send().await;
                 let left = match sent {
                     Ok(response) => {
                         let mut left = response.unprocessed_items.unwrap_or_default();
-                        left.remove(self.table()).unwrap_or_default()
+                        left.remove(self.name()).unwrap_or_default()
                     }
                     // None of them was taken.
                     Err(SdkError::ServiceError(error)) if is_throttled(error.err()) => std::mem::take(&mut batch),

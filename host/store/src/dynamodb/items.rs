@@ -40,6 +40,7 @@ pub(super) fn record_item(namespace: &str, record: &Record) -> Attributes {
 pub(super) fn fits(item: &Attributes) -> bool {
     let value = |it: &AttributeValue| match it {
         AttributeValue::S(text) | AttributeValue::N(text) => text.len(),
+        AttributeValue::B(bytes) => bytes.as_ref().len(),
         _ => 0,
     };
     OVERHEAD + item.iter().map(|(name, it)| name.len() + value(it)).sum::<usize>() <= MAX_SIZE

@@ -31,14 +31,14 @@ struct Change {
 
 impl DynamoDb {
     pub(super) async fn read_membership(&self, subject: &str) -> Result<Membership, StoreError> {
-        let item = within(LOOK_UP, self.get(&self.namespace(self.layout.subjects), subject)).await?;
+        let item = within(LOOK_UP, self.table.get(&self.namespace(self.layout.subjects), subject)).await?;
         let item = item.unwrap_or_default();
         Ok(Membership { included: set_of(&item, INCLUDED), excluded: set_of(&item, EXCLUDED) })
     }
 
     pub(super) async fn read_progress(&self) -> Result<Progress, StoreError> {
         let metadata = self.namespace(self.layout.metadata);
-        let item = self.get(&metadata, &metadata).await?.unwrap_or_default();
+        let item = self.table.get(&metadata, &metadata).await?.unwrap_or_default();
         Ok(Progress {
             cursor: text_of(&item, CURSOR).map(str::to_owned),
             synchronized_on: number_of(&item, SYNCHRONIZED_ON),
@@ -46,22 +46,22 @@ impl DynamoDb {
     }
 
     pub(super) async fn write_synchronized(&self, at_ms: u64) -> Result<(), StoreError> {
-        let client = self.address.client().await?;
+        let client = self.table.client().await?;
         let metadata = self.namespace(self.layout.metadata);
         let update = client
             .update_item()
-            .table_name(self.table())
+            .table_name(self.table.name())
             .set_key(Some(key_values(&metadata, &metadata)))
             .update_expression("SET #time = :time")
             .expression_attribute_names("#time", SYNCHRONIZED_ON)
             .expression_attribute_values(":time", AttributeValue::N(at_ms.to_string()));
-        update.send().await.map(|_| ()).map_err(|error| self.failure(error))
+        update.send().await.map(|_| ()).map_err(|error| self.table.failure(error))
     }
 
     /// Applies the changes in transactions that check the cursor, and then sets the cursor. If that fails in between, the
     /// cursor is still the one before the patch, which is applied again as a whole.
     pub(super) async fn apply_patch(&self, patch: &MembershipPatch) -> Result<Advanced, StoreError> {
-        let client = self.address.client().await?;
+        let client = self.table.client().await?;
         let updates = self.updates(patch)?;
         for chunk in updates.chunks(MAX_CHANGES) {
             let check = TransactWriteItem::builder().condition_check(self.check(patch)?).build();
@@ -70,13 +70,13 @@ impl DynamoDb {
             match client.transact_write_items().set_transact_items(Some(operations)).send().await {
                 Ok(_) => (),
                 Err(SdkError::ServiceError(error)) if is_refused(error.err()) => return self.refused().await,
-                Err(error) => return Err(self.failure(error)),
+                Err(error) => return Err(self.table.failure(error)),
             }
         }
         let metadata = self.namespace(self.layout.metadata);
         let update = client
             .update_item()
-            .table_name(self.table())
+            .table_name(self.table.name())
             .set_key(Some(key_values(&metadata, &metadata)))
             .update_expression("SET #cursor = :version")
             .condition_expression(condition(patch))
@@ -90,7 +90,7 @@ impl DynamoDb {
             {
                 self.refused().await
             }
-            Err(error) => Err(self.failure(error)),
+            Err(error) => Err(self.table.failure(error)),
         }
     }
 
@@ -101,7 +101,7 @@ impl DynamoDb {
     fn check(&self, patch: &MembershipPatch) -> Result<ConditionCheck, StoreError> {
         let metadata = self.namespace(self.layout.metadata);
         ConditionCheck::builder()
-            .table_name(self.table())
+            .table_name(self.table.name())
             .set_key(Some(key_values(&metadata, &metadata)))
             .condition_expression(condition(patch))
             .expression_attribute_names("#cursor", CURSOR)
@@ -122,7 +122,7 @@ impl DynamoDb {
                 }
             }
             let mut update = Update::builder()
-                .table_name(self.table())
+                .table_name(self.table.name())
                 .set_key(Some(key_values(&namespace, subject)))
                 .update_expression(parts.join(" "))
                 .expression_attribute_values(":group", AttributeValue::Ss(vec![patch.group.clone()]));

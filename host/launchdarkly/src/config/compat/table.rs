@@ -126,7 +126,6 @@ const NOT_EXPORTED: &str =
 const NOT_YET: &str = "it is not supported yet";
 const CONSUL_CLIENT: &str = "connections to Consul have the certificates of the system and a token, nothing else";
 const POOLS: &str = "unused connections are limited per host";
-const KEPT: &str = "the list of environments is kept, encrypted, in the data folder; set YARDARM_DATA_DIR";
 
 /// All settings, in the order of ld-relay's manual.
 pub(super) const ROWS: &[Row] = {
@@ -223,8 +222,14 @@ pub(super) const ROWS: &[Row] = {
         row(AutoConfig, "envDatastoreTableName", "ENV_DATASTORE_TABLE_NAME", Text, Own),
         row(AutoConfig, "envAllowedOrigin", "ENV_ALLOWED_ORIGIN", List, Own),
         row(AutoConfig, "envAllowedHeader", "ENV_ALLOWED_HEADER", List, Own),
-        row(AutoConfig, "cacheKey", "AUTO_CONFIG_CACHE_KEY", Text, Missed(KEPT)),
-        row(AutoConfig, "cacheEncryptionKey", "AUTO_CONFIG_CACHE_ENCRYPTION_KEY", Text, Missed(KEPT)),
+        row(AutoConfig, "cacheKey", "AUTO_CONFIG_CACHE_KEY", Text, Is("launchdarkly.auto_config.cache_key")),
+        row(
+            AutoConfig,
+            "cacheEncryptionKey",
+            "AUTO_CONFIG_CACHE_ENCRYPTION_KEY",
+            Text,
+            Is("launchdarkly.auto_config.cache_encryption_key"),
+        ),
         row(OfflineMode, "fileDataSource", "FILE_DATA_SOURCE", Text, Is("launchdarkly.offline.file")),
         row(
             OfflineMode,

@@ -254,6 +254,16 @@ impl DatabaseConfig {
         }
     }
 
+    /// Whether it can hold sets of items.
+    pub(in crate::config) fn has_item_sets(&self) -> bool {
+        match self {
+            Self::Redis(_) => true,
+            Self::Consul(_) => false,
+            #[cfg(feature = "dynamodb")]
+            Self::DynamoDb { table, .. } => table.is_some(),
+        }
+    }
+
     /// The table of environments that name none.
     pub(super) fn table(&self) -> Option<&str> {
         match self {

@@ -97,9 +97,6 @@ impl AutoConfigTask {
     async fn take_over(&mut self, list: PersistedList, is_exact: bool) {
         self.list.state.follow(list, is_exact, unix_ms());
         self.list.reconcile().await;
-        self.list.assembly.settle();
-        if self.unlisted.take().is_some() {
-            tracing::info!("following the list of the leader of the fleet");
-        }
+        self.list.complete("the leader of the fleet");
     }
 }
